@@ -1,0 +1,1 @@
+"""Translates REST to gRPC. Knows the contract alone."""

@@ -1,0 +1,1 @@
+"""Takes events and the catalogue in, and carries them to the sinks."""

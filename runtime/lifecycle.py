@@ -1,0 +1,55 @@
+"""How every process starts, waits and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvloop
+
+from runtime.errors import RecoError
+from runtime.log import configure_logging
+from runtime.settings import Settings, SettingsError, load_settings
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2  # also: wrong settings; a supervisor should not start the process again
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+
+def run(process: str, main: Main) -> None:
+    """Runs `main(settings, stop)` until it returns; SIGINT and SIGTERM set `stop`. Ends the program with its exit code."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        print(f"{process}: wrong settings\n{error}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from None
+    configure_logging(process, settings.log_level)
+    log = structlog.get_logger()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run_until_stopped(main, settings))
+    except (RecoError, OSError) as error:
+        log.error("stopped by an error", error=str(error), kind=type(error).__name__)
+        raise SystemExit(EXIT_ERROR) from None
+    raise SystemExit(0)
+
+
+async def _run_until_stopped(main: Main, settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await main(settings, stop)
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to end this process when its parent ends, however that happens. Linux only; elsewhere a no-op."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,96 @@
+"""Every metric of every process, in one typed catalogue: name, unit, labels, meaning. docs/metrics.md is made from it.
+
+Buckets are in seconds and reach from 50 us to 10 s, since answers take about a millisecond.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+REGISTRY = CollectorRegistry()
+
+LATENCY_BUCKETS_S = (
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+SIZE_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+
+RPC_SECONDS = Histogram(
+    "reco_rpc_seconds", "Time inside the handler of one call.", ["method", "code"],
+    buckets=LATENCY_BUCKETS_S, registry=REGISTRY,
+)  # fmt: skip
+STAGE_SECONDS = Histogram(
+    "reco_stage_seconds", "Time of one stage of one recommendation.", ["stage"],
+    buckets=LATENCY_BUCKETS_S, registry=REGISTRY,
+)  # fmt: skip
+ANSWER_DEGRADED_TOTAL = Counter(
+    "reco_answer_degraded_total",
+    "Answers that had to do without something.",
+    ["degradation"],
+    registry=REGISTRY,
+)
+ANSWER_ITEMS_TOTAL = Counter(
+    "reco_answer_items_total",
+    "Recommended items by the source they came from.",
+    ["source"],
+    registry=REGISTRY,
+)
+EVENTS_TOTAL = Counter(
+    "reco_events_total", "Events by what became of them at the door.", ["outcome"], registry=REGISTRY
+)
+INGEST_BATCH_EVENTS = Histogram(
+    "reco_ingest_batch_events", "Events in one write.", buckets=SIZE_BUCKETS, registry=REGISTRY
+)
+SINK_BATCH_EVENTS = Histogram(
+    "reco_sink_batch_events",
+    "Events in one batch of a sink.",
+    ["sink"],
+    buckets=SIZE_BUCKETS,
+    registry=REGISTRY,
+)
+SINK_WRITE_SECONDS = Histogram(
+    "reco_sink_write_seconds", "Time to write one batch to a sink.", ["sink"],
+    buckets=LATENCY_BUCKETS_S, registry=REGISTRY,
+)  # fmt: skip
+SINK_LAG_EVENTS = Gauge(
+    "reco_sink_lag_events", "Events in the stream that the sink has not acknowledged.", ["sink", "partition"],
+    registry=REGISTRY,
+)  # fmt: skip
+SINK_RETRIES_TOTAL = Counter(
+    "reco_sink_retries_total", "Batches that had to be written again.", ["sink"], registry=REGISTRY
+)
+DEAD_LETTERS_TOTAL = Counter(
+    "reco_dead_letters_total",
+    "Entries that could not be read and were set aside.",
+    ["sink"],
+    registry=REGISTRY,
+)
+FRESHNESS_SECONDS = Histogram(
+    "reco_freshness_seconds", "From an event's acceptance to its being visible to serving.",
+    buckets=LATENCY_BUCKETS_S, registry=REGISTRY,
+)  # fmt: skip
+CATALOG_REFRESH_SECONDS = Histogram(
+    "reco_catalog_refresh_seconds", "Time to follow the catalogue's changes once.",
+    buckets=LATENCY_BUCKETS_S, registry=REGISTRY,
+)  # fmt: skip
+CATALOG_ITEMS = Gauge("reco_catalog_items", "Items that serving knows.", registry=REGISTRY)
+MODEL_INFO = Gauge("reco_model_info", "1 for the model that answers.", ["version"], registry=REGISTRY)
+MODEL_SWAP_SECONDS = Histogram(
+    "reco_model_swap_seconds", "From noticing an activated model to answering with it.",
+    buckets=LATENCY_BUCKETS_S, registry=REGISTRY,
+)  # fmt: skip
+MODEL_REFUSED_TOTAL = Counter(
+    "reco_model_refused_total", "Models that serving would not load.", ["reason"], registry=REGISTRY
+)
+JOB_SECONDS = Histogram(
+    "reco_job_seconds", "Time of one job.", ["job", "outcome"],
+    buckets=(0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800), registry=REGISTRY,
+)  # fmt: skip
+GATEWAY_SECONDS = Histogram(
+    "reco_gateway_seconds", "Time of one REST request in the gateway.", ["route", "status"],
+    buckets=LATENCY_BUCKETS_S, registry=REGISTRY,
+)  # fmt: skip
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Serves the catalogue at http://host:port/metrics from a daemon thread."""
+    start_http_server(port, addr=host, registry=REGISTRY)

@@ -1,0 +1,141 @@
+"""One gRPC server for every service: validation, errors, metrics, health, reflection, a bounded stop."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+import protovalidate
+import structlog
+from google.protobuf.message import Message
+from google.rpc import code_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from reco.errors.v1 import error_reason_pb2
+
+from runtime import metrics
+from runtime.errors import CallerError, RecoError, abort, internal_status, to_status
+
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # 1,000 events of 4 KiB; gRPC's own default, stated
+CONNECTION_AGE_MS_MAX = 10 * 60 * 1000  # so that clients outside the mesh find new pods
+STOP_GRACE_S = 20.0  # calls that run may end; shorter than the pod's grace period of 45 s
+VIOLATIONS_SHOWN_MAX = 10  # an answer names this many; the first is nearly always the one
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_connection_age_ms", CONNECTION_AGE_MS_MAX),
+    ("grpc.so_reuseport", 0),
+)
+
+_validator = protovalidate.Validator()
+
+
+def validate(message: Message) -> None:
+    """Holds `message` to the rules of the contract; raises CallerError naming the field and the rule."""
+    try:
+        _validator.validate(message)
+    except protovalidate.ValidationError as error:
+        raise _violation_error(error.violations) from None
+
+
+def _violation_error(violations: Sequence[Any]) -> CallerError:
+    shown = [_describe(violation) for violation in violations[:VIOLATIONS_SHOWN_MAX]]
+    field, rule, description = shown[0]
+    message = "; ".join(f"{name or 'request'}: {text}" for name, _, text in shown)
+    metadata = {
+        "field": field,
+        "rule": rule,
+        "description": description,
+        "violation_count": str(len(violations)),
+    }
+    return CallerError(error_reason_pb2.ERROR_REASON_FIELD_INVALID, message, metadata)
+
+
+def _describe(violation: Any) -> tuple[str, str, str]:
+    proto = violation.proto
+    return _path(proto.field), proto.rule_id, proto.message or f"breaks the rule {proto.rule_id}"
+
+
+def _path(field: Any) -> str:
+    """`events[3].item_id` from a protovalidate FieldPath; empty when the rule is about the whole message."""
+    parts: list[str] = []
+    for element in field.elements if field else ():
+        subscript = element.subscript
+        suffix = f"[{subscript.value!r}]" if subscript else ""
+        parts.append(f"{element.field_name}{suffix}")
+    return ".".join(parts)
+
+
+class EdgeInterceptor(grpc.aio.ServerInterceptor):
+    """Around every unary call: validate the request, time it, and turn errors into statuses with their details."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(details)
+        if handler is None or handler.response_streaming or details.method.startswith("/grpc."):
+            return handler
+        wrap = _wrap(details.method.rpartition("/")[2], handler.unary_unary or handler.stream_unary, handler)
+        make = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        return make(wrap, handler.request_deserializer, handler.response_serializer)
+
+
+def _wrap(
+    method: str, inner: Callable[[Any, Any], Awaitable[Any]], handler: Any
+) -> Callable[[Any, Any], Awaitable[Any]]:
+    check = not handler.request_streaming  # a stream's messages are validated as they come, by the service
+
+    async def call(request: Any, context: Any) -> Any:
+        start_s = time.perf_counter()
+        status: status_pb2.Status | None = None
+        try:
+            if check:
+                validate(request)
+            return await inner(request, context)
+        except RecoError as error:
+            status = to_status(error)
+        except Exception:
+            request_id = uuid.uuid4().hex
+            structlog.get_logger().exception("unexpected error", method=method, request_id=request_id)
+            status = internal_status(request_id)
+        finally:
+            code = code_pb2.Code.Name(status.code) if status else "OK"
+            metrics.RPC_SECONDS.labels(method, code).observe(time.perf_counter() - start_s)
+        await abort(context, status)
+
+    return call
+
+
+async def start_server(
+    address: str, add_services: Callable[[grpc.aio.Server], list[str]]
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer, int]:
+    """Starts a server on `address` ("host:port", port 0 chooses one); returns it, its health and its port.
+
+    `add_services` registers the services and returns their full names. Health says SERVING for each, and for "".
+    """
+    server = grpc.aio.server(interceptors=[EdgeInterceptor()], options=OPTIONS)
+    names = add_services(server)
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    port = server.add_insecure_port(address)
+    await server.start()
+    for name in ("", *names):
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return server, servicer, port
+
+
+async def stop_server(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> None:
+    """Says NOT_SERVING, lets running calls end within the grace, then stops."""
+    await servicer.enter_graceful_shutdown()
+    await server.stop(STOP_GRACE_S)

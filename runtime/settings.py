@@ -1,0 +1,70 @@
+"""What an operator sets, from the environment (`RECO_...`). Wrong configuration does not start.
+
+Every process reads the same settings; docs/settings.md is made from the descriptions here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """All settings. Frozen: a running process does not change its mind."""
+
+    model_config = SettingsConfigDict(env_prefix="RECO_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(
+        Path("data"), description="Where the embedded stores, the lake and the models live."
+    )
+    redis_url: str = Field("", description="Redis or Valkey; empty: an embedded Valkey under data_dir.")
+    postgres_url: str = Field("", description="PostgreSQL; empty: an embedded one under data_dir.")
+    lake_url: str = Field(
+        "", description="Where events go for good: a folder or s3://bucket/path; empty: data_dir/lake."
+    )
+    models_url: str = Field("", description="Where models are published: a folder; empty: data_dir/models.")
+
+    host: str = Field(
+        "127.0.0.1", description="The address that servers bind. Loopback, until there is authentication."
+    )
+    ingest_port: int = Field(7101, ge=0, le=65535, description="gRPC: IngestService.")
+    ranking_port: int = Field(7102, ge=0, le=65535, description="gRPC: RankingService and ModelService.")
+    gateway_port: int = Field(7100, ge=0, le=65535, description="REST.")
+    metrics_port_base: int = Field(
+        7110,
+        ge=1024,
+        le=65000,
+        description="Prometheus: ingest at this port, consumer +1, ranking +2, worker +3; the gateway serves its own at /metrics.",
+    )
+
+    partition_count: int = Field(
+        4, ge=1, le=256, description="Partitions of the event stream. Fixed once events exist."
+    )
+    profile_ttl_days: int = Field(
+        180, ge=1, le=3650, description="A profile that is not touched for so long is dropped."
+    )
+    model_margin: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="A new model whose NDCG@10 is relatively worse by more than this is held, not activated.",
+    )
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
+
+
+class SettingsError(Exception):
+    """The operator's fault: a setting can't be used. The message names each one and its rule."""
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Reads the settings from the environment; raises SettingsError with one line for each wrong one."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"RECO_{e['loc'][0]!s}".upper() + f": {e['msg']} (got {e['input']!r})" for e in error.errors()
+        ]
+        raise SettingsError("\n".join(lines)) from None

@@ -1,0 +1,1 @@
+"""Answers what to show to whom."""

@@ -1,0 +1,19 @@
+"""Events -> vector -> candidates -> scores: one implementation, shared by training (replay) and serving (request)."""
+
+from vectorizer.model import ModelArrays
+from vectorizer.request import Candidates, gather, prepare, score, vectorize
+from vectorizer.similar import similar_items
+from vectorizer.warm import warm_up
+from vectorizer.workspace import Workspace
+
+__all__ = [
+    "Candidates",
+    "ModelArrays",
+    "Workspace",
+    "gather",
+    "prepare",
+    "score",
+    "similar_items",
+    "vectorize",
+    "warm_up",
+]

@@ -1,0 +1,197 @@
+"""What the ranker knows of a candidate: one row for each feature, one column for each candidate.
+
+Every feature is a function of the ring, the model's arrays and the time of the request, and of nothing else: training
+computes the same features as of each training event by calling the same kernel with a model fitted before it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from vectorizer.limits import SESSION_GAP_S
+from vectorizer.model import Float32, Int32
+from vectorizer.sources import ACCUMULATOR_COUNT, inner_product
+
+FEATURES = (
+    "personal",  # inner product with the user's vector
+    "personal_slow",  # inner product with the vector of the whole ring, hardly decayed
+    "personal_cosine",  # cosine with the user's vector
+    "transition_last",  # weight in the list of what follows the newest item
+    "transition_fast",
+    "transition_slow",
+    "similar_last",  # weight in the list of items similar to the newest item
+    "similar_fast",
+    "similar_slow",
+    "similar_long",
+    "similar_liked",  # as similar_long, each event times its liking, -1..1
+    "cosine_last",  # factor cosine with the newest item
+    "cosine_recent",  # largest factor cosine with one of the newest items
+    "popularity",  # log of the share of all events
+    "popularity_week",  # log of the share in the newest whole bucket before now
+    "popularity_month",  # log of the share in the newest four whole buckets before now
+    "popularity_trend",  # month against always
+    "age",  # log of days since the item's first event
+    "liking",  # the item's mean liking
+    "released",  # years
+    "released_gap",  # years after the mean of the recent items
+    "released_distance",  # years away from the mean of the recent items
+    "category_slow",  # share of the recent items' categories
+    "category_fast",
+    "category_liked",
+    "popularity_gap",  # popularity against the mean of the recent items
+    "ring_count",  # known events in the ring
+    "idle",  # log of seconds since the newest event
+    "session_count",  # events within the visit
+    "user_liking",  # mean liking of the ring
+)
+FEATURE_COUNT = len(FEATURES)
+
+CATEGORY_COUNT_MAX = 64  # bits of the category mask
+RECENT_ITEM_COUNT = 5  # newest items that cosine_recent looks at
+WEEK_BUCKET_COUNT, MONTH_BUCKET_COUNT = 1, 4
+POPULARITY_FLOOR = 1e-6  # share of an item without events, so that its log is finite
+BUCKET_PRIOR_COUNT = 1.0  # events added to each item of a bucket, so that an empty one is no news
+DAY_S = 86_400.0
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+def bucket_of(now: int, start_s: int, width_s: int, bucket_count: int) -> int:
+    """How many whole buckets end at or before `now`, 0..bucket_count."""
+    if now <= start_s:
+        return 0
+    return min((now - start_s) // width_s, bucket_count)
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+def _bucket_share(counts: Float32, totals: Float32, end: int, width: int, item_count: int) -> float:
+    begin = max(end - width, 0)
+    count = counts[end] - counts[begin] + BUCKET_PRIOR_COUNT
+    total = totals[end] - totals[begin] + BUCKET_PRIOR_COUNT * item_count
+    return float(np.log(count / total))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+def fill_features(
+    candidates: Int32,
+    rows: Int32,
+    likings: Float32,
+    times: np.ndarray,
+    now: int,
+    vector: Float32,
+    slow_vector: Float32,
+    sums: Float32,
+    factors: Float32,
+    factor_norms: Float32,
+    popularity: Float32,
+    bucket_counts: Float32,
+    bucket_totals: Float32,
+    bucket_start_s: int,
+    bucket_width_s: int,
+    first_times: np.ndarray,
+    item_likings: Float32,
+    released: Float32,
+    categories: np.ndarray,
+    out: Float32,
+) -> None:
+    """Writes FEATURES of each candidate to out[:, :k].
+
+    candidates (k,) int32 known rows; rows (m,) int32 oldest first, -1 skipped; likings (m,) float32; times (m,)
+    uint32; now unix seconds; vectors (d,) float32; sums (n, 8) as `accumulate` leaves it; the other arrays as in
+    ModelArrays; out (F, >= k) float32.
+    """
+    item_count = popularity.shape[0]
+    slow_share = np.zeros(CATEGORY_COUNT_MAX, dtype=np.float32)
+    fast_share = np.zeros(CATEGORY_COUNT_MAX, dtype=np.float32)
+    liked_share = np.zeros(CATEGORY_COUNT_MAX, dtype=np.float32)
+    recent = np.full(RECENT_ITEM_COUNT, -1, dtype=np.int32)
+    slow_total = fast_total = long_total = 0.0
+    released_sum = released_weight = popularity_sum = liking_sum = 0.0
+    known = session = 0
+    count = rows.shape[0]
+    for m in range(count - 1, -1, -1):
+        row = rows[m]
+        if now - np.int64(times[m]) <= SESSION_GAP_S:
+            session += 1
+        if row < 0:
+            continue
+        if known < RECENT_ITEM_COUNT:
+            recent[known] = row
+        known += 1
+        position = count - 1 - m
+        slow = np.exp(-0.1 * position)
+        fast = np.exp(-0.5 * position)
+        slow_total += slow
+        fast_total += fast
+        long_total += 1.0
+        liking_sum += likings[m]
+        popularity_sum += slow * np.log(popularity[row] + POPULARITY_FLOOR)
+        if released[row] > 0:
+            released_sum += slow * released[row]
+            released_weight += slow
+        mask = categories[row]
+        for bit in range(CATEGORY_COUNT_MAX):
+            if (mask >> np.uint64(bit)) & np.uint64(1):
+                slow_share[bit] += slow
+                fast_share[bit] += fast
+                liked_share[bit] += likings[m]
+    slow_total = max(slow_total, 1e-6)
+    fast_total = max(fast_total, 1e-6)
+    long_total = max(long_total, 1.0)
+    popularity_mean = popularity_sum / slow_total
+    released_mean = released_sum / released_weight if released_weight > 0 else 0.0
+    idle = np.log1p(max(now - np.int64(times[count - 1]), 0)) if count > 0 else 20.0
+    vector_norm = max(np.sqrt(inner_product(vector, vector)), np.float32(1e-9))
+    bucket = bucket_of(now, bucket_start_s, bucket_width_s, bucket_totals.shape[0] - 1)
+
+    for c in range(candidates.shape[0]):
+        row = candidates[c]
+        factor = factors[row]
+        norm = max(factor_norms[row], np.float32(1e-9))
+        personal = inner_product(vector, factor)
+        out[0, c] = personal
+        out[1, c] = inner_product(slow_vector, factor)
+        out[2, c] = personal / (vector_norm * norm)
+        for a in range(ACCUMULATOR_COUNT):
+            out[3 + a, c] = sums[row, a]
+        best = last = np.float32(0.0)
+        for r in range(RECENT_ITEM_COUNT):
+            other = recent[r]
+            if other < 0:
+                break
+            cosine = inner_product(factors[other], factor) / (norm * max(factor_norms[other], np.float32(1e-9)))
+            if r == 0:
+                last = cosine
+            best = max(best, cosine)
+        out[11, c] = last
+        out[12, c] = best
+        popular = np.log(popularity[row] + POPULARITY_FLOOR)
+        month = _bucket_share(bucket_counts[row], bucket_totals, bucket, MONTH_BUCKET_COUNT, item_count)
+        out[13, c] = popular
+        out[14, c] = _bucket_share(bucket_counts[row], bucket_totals, bucket, WEEK_BUCKET_COUNT, item_count)
+        out[15, c] = month
+        out[16, c] = month - popular
+        out[17, c] = np.log1p(max(now - np.int64(first_times[row]), 0) / DAY_S)
+        out[18, c] = item_likings[row]
+        gap = released[row] - released_mean if released[row] > 0 and released_mean > 0 else 0.0
+        out[19, c] = released[row]
+        out[20, c] = gap
+        out[21, c] = abs(gap)
+        mask = categories[row]
+        slow_sum = fast_sum = liked_sum = 0.0
+        bits = 0
+        for bit in range(CATEGORY_COUNT_MAX):
+            if (mask >> np.uint64(bit)) & np.uint64(1):
+                slow_sum += slow_share[bit]
+                fast_sum += fast_share[bit]
+                liked_sum += liked_share[bit]
+                bits += 1
+        bits = max(bits, 1)
+        out[22, c] = slow_sum / (slow_total * bits)
+        out[23, c] = fast_sum / (fast_total * bits)
+        out[24, c] = liked_sum / (long_total * bits)
+        out[25, c] = popular - popularity_mean
+        out[26, c] = known
+        out[27, c] = idle
+        out[28, c] = session
+        out[29, c] = liking_sum / long_total
