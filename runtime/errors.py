@@ -98,6 +98,6 @@ def internal_status(request_id: str) -> status_pb2.Status:
 
 
 async def abort(context: grpc.aio.ServicerContext[object, object], status: status_pb2.Status) -> None:
-    """Ends the call with `status` and its details."""
+    """Ends the call with `status` and its details. Always raises."""
     wire = rpc_status.to_status(status)
     await context.abort(wire.code, wire.details, wire.trailing_metadata)

@@ -111,7 +111,7 @@ def _wrap(
         finally:
             code = code_pb2.Code.Name(status.code) if status else "OK"
             metrics.RPC_SECONDS.labels(method, code).observe(time.perf_counter() - start_s)
-        await abort(context, status)
+        return await abort(context, status)
 
     return call
 

@@ -1,0 +1,67 @@
+# The verbs. Each does its own set-up; CI calls the same ones. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Tests and builds must not start a thread pool in every library at once.
+export OMP_NUM_THREADS ?= 1
+
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+up: $(READY) ## Start everything, load MovieLens-100k, train, and answer. Ctrl-C stops it.
+	@$(BIN)/reco up --sample movielens
+
+test: check unit ## Everything that CI runs: the checks, then all tests with coverage.
+
+check: $(READY) ## Format, lint, types, import rules, contract.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=.:gen $(BIN)/lint-imports
+
+unit: $(READY) ## All tests with coverage.
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -q --durations=10
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --format=total | sed 's/^/coverage, percent: /'
+
+evaluate: $(READY) ## The quality table on MovieLens-100k.
+	@$(BIN)/reco evaluate
+
+gen: $(READY) ## Generate gen/ from proto/.
+	$(BIN)/python proto/generate.py
+
+format: $(READY) ## Format code and protos.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format -w proto
+
+lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.lock.
+	$(BIN)/pip install -q pip-tools
+	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --strip-extras --allow-unsafe --extra dev --output-file requirements.lock pyproject.toml
+
+clean: ## Remove what was built here; data/ stays.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed, $(PYTHON) is older. Debian, Ubuntu: sudo apt-get install -y python3. Or: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv module is missing. Debian, Ubuntu: sudo apt-get install -y python3-venv" >&2; exit 1; }
+	@command -v c++ >/dev/null || \
+	  { echo "A C++ compiler is missing (hnswlib is built from source). Debian, Ubuntu: sudo apt-get install -y g++ python3-dev; Fedora, Rocky: sudo dnf install -y gcc-c++ python3-devel; macOS: xcode-select --install" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || \
+	  { echo "Python's headers are missing (hnswlib is built from source). Debian, Ubuntu: sudo apt-get install -y python3-dev; Fedora, Rocky: sudo dnf install -y python3-devel" >&2; exit 1; }
+	@echo "Setting up $(VENV): some minutes the first time."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.PHONY: help up test check unit evaluate gen format lock clean
