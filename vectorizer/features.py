@@ -55,7 +55,7 @@ BUCKET_PRIOR_COUNT = 1.0  # events added to each item of a bucket, so that an em
 DAY_S = 86_400.0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def bucket_of(now: int, start_s: int, width_s: int, bucket_count: int) -> int:
     """How many whole buckets end at or before `now`, 0..bucket_count."""
     if now <= start_s:
@@ -63,7 +63,7 @@ def bucket_of(now: int, start_s: int, width_s: int, bucket_count: int) -> int:
     return min((now - start_s) // width_s, bucket_count)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def _bucket_share(counts: Float32, totals: Float32, end: int, width: int, item_count: int) -> float:
     begin = max(end - width, 0)
     count = counts[end] - counts[begin] + BUCKET_PRIOR_COUNT
@@ -71,8 +71,8 @@ def _bucket_share(counts: Float32, totals: Float32, end: int, width: int, item_c
     return float(np.log(count / total))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
-def fill_features(
+@njit(cache=True, nogil=True)
+def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
     candidates: Int32,
     rows: Int32,
     likings: Float32,
@@ -111,7 +111,7 @@ def fill_features(
     count = rows.shape[0]
     for m in range(count - 1, -1, -1):
         row = rows[m]
-        if now - np.int64(times[m]) <= SESSION_GAP_S:
+        if now - int(times[m]) <= SESSION_GAP_S:
             session += 1
         if row < 0:
             continue
@@ -140,26 +140,26 @@ def fill_features(
     long_total = max(long_total, 1.0)
     popularity_mean = popularity_sum / slow_total
     released_mean = released_sum / released_weight if released_weight > 0 else 0.0
-    idle = np.log1p(max(now - np.int64(times[count - 1]), 0)) if count > 0 else 20.0
-    vector_norm = max(np.sqrt(inner_product(vector, vector)), np.float32(1e-9))
+    idle = np.log1p(float(max(now - int(times[count - 1]), 0))) if count > 0 else 20.0
+    vector_norm = max(float(np.sqrt(inner_product(vector, vector))), 1e-9)
     bucket = bucket_of(now, bucket_start_s, bucket_width_s, bucket_totals.shape[0] - 1)
 
     for c in range(candidates.shape[0]):
         row = candidates[c]
         factor = factors[row]
-        norm = max(factor_norms[row], np.float32(1e-9))
+        norm = max(float(factor_norms[row]), 1e-9)
         personal = inner_product(vector, factor)
         out[0, c] = personal
         out[1, c] = inner_product(slow_vector, factor)
         out[2, c] = personal / (vector_norm * norm)
         for a in range(ACCUMULATOR_COUNT):
             out[3 + a, c] = sums[row, a]
-        best = last = np.float32(0.0)
+        best = last = 0.0
         for r in range(RECENT_ITEM_COUNT):
             other = recent[r]
             if other < 0:
                 break
-            cosine = inner_product(factors[other], factor) / (norm * max(factor_norms[other], np.float32(1e-9)))
+            cosine = inner_product(factors[other], factor) / (norm * max(float(factor_norms[other]), 1e-9))
             if r == 0:
                 last = cosine
             best = max(best, cosine)
@@ -171,7 +171,7 @@ def fill_features(
         out[14, c] = _bucket_share(bucket_counts[row], bucket_totals, bucket, WEEK_BUCKET_COUNT, item_count)
         out[15, c] = month
         out[16, c] = month - popular
-        out[17, c] = np.log1p(max(now - np.int64(first_times[row]), 0) / DAY_S)
+        out[17, c] = np.log1p(float(max(now - int(first_times[row]), 0)) / DAY_S)
         out[18, c] = item_likings[row]
         gap = released[row] - released_mean if released[row] > 0 and released_mean > 0 else 0.0
         out[19, c] = released[row]

@@ -12,7 +12,7 @@ from numba import njit
 from vectorizer.model import Float32, Int32
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True, fastmath=True)
 def cholesky_solve(matrix: Float32, vector: Float32) -> None:
     """Solves matrix x = vector in place: vector becomes x, matrix's upper triangle its factor.
 
@@ -40,7 +40,7 @@ def cholesky_solve(matrix: Float32, vector: Float32) -> None:
         vector[j] = total / matrix[j, j]
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True, fastmath=True)
 def fold_in(
     rows: Int32, weights: Float32, factors: Float32, gram: Float32, matrix: Float32, vector: Float32
 ) -> int:
@@ -71,7 +71,7 @@ def fold_in(
     return used
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def event_weights(
     codes: np.ndarray, table: Float32, confidence: np.float32, decay: np.float32, weights: Float32
 ) -> None:

@@ -8,9 +8,15 @@ from numba import njit
 from vectorizer.model import Float32, Int32
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def score_forest(
-    features: Float32, tested: Int32, borders: Float32, leaves: Float32, bias: float, leaf: Int32, scores: np.ndarray
+    features: Float32,
+    tested: Int32,
+    borders: Float32,
+    leaves: Float32,
+    bias: float,
+    leaf: Int32,
+    scores: np.ndarray,
 ) -> None:
     """Writes bias plus the sum of each tree's leaf to `scores`.
 

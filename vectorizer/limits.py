@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 RING_EVENT_COUNT_MAX = 64  # what a profile keeps of a user
-PERSONAL_COUNT_MAX = 150  # candidates by inner product; design figure, recall of the union 0.75 on MovieLens-100k
+PERSONAL_COUNT_MAX = (
+    150  # candidates by inner product; design figure, recall of the union 0.75 on MovieLens-100k
+)
 TRANSITION_COUNT_MAX = 120  # candidates that follow the recent items
 SIMILAR_COUNT_MAX = 80  # candidates similar to the recent items
 POPULAR_COUNT_MIN = 100  # candidates are filled up from the popular items to this many

@@ -131,7 +131,8 @@ def _popular(model: ModelArrays, w: Workspace, count: int) -> Int32:
     # What is excluded or already gathered stands at the head of the list at worst: look past as many.
     hidden = int(np.count_nonzero(w.excluded)) + limits.GATHERED_COUNT_MAX
     head = model.popularity_order[: count + hidden]
-    return head[(w.excluded[head] == 0) & (w.marks[head] == 0)][:count]
+    free: Int32 = head[(w.excluded[head] == 0) & (w.marks[head] == 0)]
+    return free[:count]
 
 
 def features(

@@ -17,15 +17,19 @@ POPULAR = 8
 TRANSITION_LAST, TRANSITION_FAST, TRANSITION_SLOW = 0, 1, 2
 SIMILAR_LAST, SIMILAR_FAST, SIMILAR_SLOW, SIMILAR_LONG, SIMILAR_LIKED = 3, 4, 5, 6, 7
 ACCUMULATOR_COUNT = 8
-DECAY_FAST, DECAY_SLOW, DECAY_LONG = 0.7, 0.2, 0.03  # by position; fast is a session's last few, long the whole ring
+DECAY_FAST, DECAY_SLOW, DECAY_LONG = (
+    0.7,
+    0.2,
+    0.03,
+)  # by position; fast is a session's last few, long the whole ring
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def _worse(score_a: float, row_a: int, score_b: float, row_b: int) -> bool:
-    return score_a < score_b or (score_a == score_b and row_a > row_b)
+    return bool(score_a < score_b or (score_a == score_b and row_a > row_b))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def _sift_down(scores: Float32, rows: Int32, start: int, size: int) -> None:
     at = start
     while True:
@@ -41,7 +45,7 @@ def _sift_down(scores: Float32, rows: Int32, start: int, size: int) -> None:
         at = child
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def keep_best(score: float, row: int, scores: Float32, rows: Int32, size: int) -> int:
     """Offers (score, row) to a heap of the best len(rows) so far, worst on top; returns the heap's new size."""
     if size < rows.shape[0]:
@@ -61,7 +65,7 @@ def keep_best(score: float, row: int, scores: Float32, rows: Int32, size: int) -
     return size
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def order_best(scores: Float32, rows: Int32, size: int) -> None:
     """Turns a heap of `keep_best` into a list, best first, in place."""
     for end in range(size - 1, 0, -1):
@@ -70,16 +74,16 @@ def order_best(scores: Float32, rows: Int32, size: int) -> None:
         _sift_down(scores, rows, 0, end)
 
 
-@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator]  # numba has no types
-def inner_product(left: Float32, right: Float32) -> np.float32:
+@njit(cache=True, nogil=True, fastmath=True)
+def inner_product(left: Float32, right: Float32) -> float:
     """The inner product of two (d,) float32 vectors."""
     total = np.float32(0.0)
     for i in range(left.shape[0]):
         total += left[i] * right[i]
-    return total
+    return float(total)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def best_personal(
     vector: Float32, factors: Float32, excluded: np.ndarray, best_scores: Float32, best_rows: Int32
 ) -> int:
@@ -95,8 +99,8 @@ def best_personal(
     return size
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
-def accumulate(
+@njit(cache=True, nogil=True)
+def accumulate(  # noqa: C901  # a kernel: two loops of the same shape over one event
     rows: Int32,
     likings: Float32,
     transitions: Int32,
@@ -153,20 +157,20 @@ def accumulate(
     return size
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def _is_zero(cell: Float32) -> bool:
     # The slow columns of each list are never zero again: list weights are positive (training/neighbours.py).
-    return cell[2] == 0 and cell[6] == 0
+    return bool(cell[2] == 0 and cell[6] == 0)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def clear(sums: Float32, touched: Int32, touched_count: int) -> None:
     """Zeroes the touched rows of `sums`."""
     for i in range(touched_count):
         sums[touched[i], :] = np.float32(0.0)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
+@njit(cache=True, nogil=True)
 def best_accumulated(
     sums: Float32,
     touched: Int32,
@@ -186,10 +190,8 @@ def best_accumulated(
     return size
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]  # numba has no types
-def merge(
-    found: Int32, count: int, bit: int, marks: np.ndarray, candidates: Int32, size: int
-) -> int:
+@njit(cache=True, nogil=True)
+def merge(found: Int32, count: int, bit: int, marks: np.ndarray, candidates: Int32, size: int) -> int:
     """Appends the rows not yet in `candidates` and sets `bit` in the marks of all; returns the new size.
 
     marks (n,) uint8, zero for all rows that are not candidates. Rows beyond the room are left out.

@@ -30,7 +30,7 @@ def _tiny_model() -> ModelArrays:
     forest["forest_leaves"] = np.zeros((1, 2), dtype=np.float32)
     return ModelArrays(
         item_keys=np.arange(n, dtype=np.int32),
-        popularity=ones / n,
+        popularity=ones,
         popularity_order=np.arange(n, dtype=np.int32),
         factors=np.eye(n, d, dtype=np.float32),
         factor_norms=ones,

@@ -1,0 +1,1 @@
+"""Events -> model: dataset, split, fit, ranker, evaluate, publish."""

@@ -1,0 +1,255 @@
+"""Reads events and items of any tabular file: CSV, TSV, JSON Lines or Parquet, with the columns the caller names.
+
+A row that cannot be read is counted and set aside with its number and the reason; only a file or a mapping that
+cannot be read at all is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from profiles.signals import Signal, from_rating
+from training.dataset import TIME_S_MAX, Dataset, DatasetError, Items, build, category_masks
+from training.tables import Row, open_table
+
+BAD_SAMPLE_COUNT_MAX = 20  # rows quoted of those set aside; all are counted
+ID_CHARACTER_COUNT_MAX = 256  # as the contract's ids
+MILLISECONDS_MIN = 1e11  # a larger number of seconds would be the year 5138: it is milliseconds
+
+
+@dataclass(frozen=True)
+class EventColumns:
+    """Which column of the file holds which of our fields; None: the file has none."""
+
+    user: str = "user"
+    item: str = "item"
+    time: str = "time"
+    value: str | None = None
+    type: str | None = None
+
+    @classmethod
+    def of(cls, mapping: dict[str, str]) -> EventColumns:
+        """From `{"user": "user_id:token", ...}`; DatasetError names a field that we do not have."""
+        known = [f.name for f in fields(cls)]
+        unknown = sorted(set(mapping) - set(known))
+        if unknown:
+            raise DatasetError(f"there is no field {', '.join(unknown)}: map some of {', '.join(known)}")
+        return cls(**mapping)
+
+
+@dataclass(frozen=True)
+class ItemColumns:
+    """The same for a file of items."""
+
+    item: str = "item"
+    categories: str | None = None
+    released: str | None = None
+    title: str | None = None
+    separator: str = " "  # between the categories of one item
+
+
+T = TypeVar("T")
+
+# MovieLens-100k as RecBole ships it: the reference data set of `reco evaluate`.
+MOVIELENS_EVENTS = EventColumns("user_id:token", "item_id:token", "timestamp:float", "rating:float")
+MOVIELENS_ITEMS = ItemColumns(
+    "item_id:token", "class:token_seq", "release_year:token", "movie_title:token_seq"
+)
+
+
+@dataclass
+class BadRows:
+    """What was set aside: how many rows for each reason, and the first few with their numbers (the first is 1)."""
+
+    count: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    sample: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, number: int, fault: RowError) -> None:
+        self.count += 1
+        self.reasons[fault.reason] = self.reasons.get(fault.reason, 0) + 1
+        if len(self.sample) < BAD_SAMPLE_COUNT_MAX:
+            self.sample.append((number, str(fault)))
+
+
+class RowError(ValueError):
+    """One row cannot be used: `reason` is the kind of fault, the text quotes the value."""
+
+    def __init__(self, reason: str, quoted: object = "") -> None:
+        super().__init__(f"{reason}: {str(quoted)[:80]!r}" if quoted != "" else reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class MappedEvent:
+    """One good row."""
+
+    user: str
+    item: str
+    time_s: int
+    code: int
+    value: float  # NaN where the file has none
+
+
+@dataclass(frozen=True)
+class MappedItem:
+    """One good row of a file of items."""
+
+    item: str
+    categories: tuple[str, ...]
+    released: float  # years, 0 where unknown
+    title: str
+
+
+def read_events(path: Path, columns: EventColumns) -> tuple[list[MappedEvent], BadRows]:
+    """The good events in the order of the file, and what was set aside."""
+    wanted = [name for name in vars(columns).values() if name is not None]
+    return _read(path, wanted, lambda row: map_event(row, columns))
+
+
+def read_items(path: Path, columns: ItemColumns) -> tuple[list[MappedItem], BadRows]:
+    """The good items in the order of the file, and what was set aside."""
+    wanted = [columns.item, columns.categories, columns.released, columns.title]
+    return _read(path, [name for name in wanted if name], lambda row: map_item(row, columns))
+
+
+def _read(path: Path, wanted: list[str], convert: Callable[[Row], T]) -> tuple[list[T], BadRows]:
+    good: list[T] = []
+    bad = BadRows()
+    for number, row, fault in open_table(path, wanted):
+        try:
+            if fault is not None:
+                raise RowError(fault)
+            good.append(convert(row))
+        except RowError as found:
+            bad.add(number, found)
+    return good, bad
+
+
+def map_event(row: Row, columns: EventColumns) -> MappedEvent:
+    """RowError if the row has no user, item or readable time, or an unreadable value or type."""
+    value = _value(row.get(columns.value)) if columns.value else math.nan
+    return MappedEvent(
+        _identifier(row.get(columns.user), "user"),
+        _identifier(row.get(columns.item), "item"),
+        parse_time_s(row.get(columns.time)),
+        _code(row.get(columns.type) if columns.type else None, value),
+        value,
+    )
+
+
+def map_item(row: Row, columns: ItemColumns) -> MappedItem:
+    """RowError if the row has no item; an unreadable release counts as unknown."""
+    names = row.get(columns.categories) if columns.categories else None
+    return MappedItem(
+        _identifier(row.get(columns.item), "item"),
+        _names(names, columns.separator),
+        _year(row.get(columns.released) if columns.released else None),
+        str(row.get(columns.title) or "") if columns.title else "",
+    )
+
+
+def _names(value: object, separator: str) -> tuple[str, ...]:
+    names = value if isinstance(value, list | tuple) else str(value or "").split(separator)
+    return tuple(str(name).strip() for name in names if str(name).strip())
+
+
+def _year(value: object) -> float:
+    try:
+        year = float(str(value))
+    except ValueError:
+        return 0.0
+    return year if math.isfinite(year) and 0 < year < 10_000 else 0.0
+
+
+def _identifier(value: object, name: str) -> str:
+    text = "" if value is None else str(value).strip()
+    if not text:
+        raise RowError(f"the {name} is missing")
+    if len(text) > ID_CHARACTER_COUNT_MAX:
+        raise RowError(f"the {name} is longer than {ID_CHARACTER_COUNT_MAX} characters", text)
+    return text
+
+
+def _value(value: object) -> float:
+    if value is None or value == "":
+        return math.nan
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise RowError("the value is not a number", value) from None
+    if not math.isfinite(number):
+        raise RowError("the value is not a finite number", value)
+    return number
+
+
+def parse_time_s(value: object) -> int:
+    """Unix seconds of a number (seconds, or milliseconds from MILLISECONDS_MIN), an ISO 8601 text or a datetime."""
+    if isinstance(value, datetime):
+        return _checked_time_s((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp(), value)
+    text = "" if value is None else str(value).strip()
+    if not text:
+        raise RowError("the time is missing")
+    try:
+        number = float(text)
+    except ValueError:
+        return _checked_time_s(_iso_time_s(text), value)
+    return _checked_time_s(number / 1000 if number >= MILLISECONDS_MIN else number, value)
+
+
+def _iso_time_s(text: str) -> float:
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise RowError("the time is neither unix seconds nor ISO 8601", text) from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+
+
+def _checked_time_s(seconds: float, value: object) -> int:
+    if not 0 <= seconds <= TIME_S_MAX:  # false for NaN too
+        raise RowError("the time is outside of 1970 to 2106", value)
+    return int(seconds)
+
+
+def _code(kind: object, value: float) -> int:
+    if kind is None or kind == "":
+        return int(Signal.OTHER if math.isnan(value) else from_rating(value))
+    name = str(kind).strip().upper().replace(" ", "_").replace("-", "_")
+    if name == "RATING":
+        if math.isnan(value):
+            raise RowError("a rating without a value")
+        return int(from_rating(value))
+    return int(Signal.__members__.get(name, Signal.OTHER))
+
+
+def to_dataset(events: Iterable[MappedEvent], items: Iterable[MappedItem] = ()) -> Dataset:
+    """A data set of mapped rows: keys are given in the order of the items' ids; items without events are left out."""
+    good = list(events)
+    users, user_count = _numbered([event.user for event in good])
+    ids = sorted({event.item for event in good})
+    key_of = {item: key for key, item in enumerate(ids)}
+    rows = np.array([key_of[event.item] for event in good], dtype=np.int32)
+    codes = np.array([event.code for event in good], dtype=np.uint8)
+    times = np.array([event.time_s for event in good], dtype=np.int64)
+    return build(users, rows, codes, times, user_count, _described(ids, {item.item: item for item in items}))
+
+
+def _numbered(names: list[str]) -> tuple[Any, int]:
+    known: dict[str, int] = {}
+    numbers = [known.setdefault(name, len(known)) for name in names]
+    return np.array(numbers, dtype=np.int32), len(known)
+
+
+def _described(ids: list[str], known: dict[str, MappedItem]) -> Items:
+    bare = MappedItem("", (), 0.0, "")
+    described = [known.get(item, bare) for item in ids]
+    released = np.array([item.released for item in described], dtype=np.float32)
+    masks = category_masks([item.categories for item in described])
+    return Items(np.arange(len(ids), dtype=np.int32), masks, released, tuple(ids))

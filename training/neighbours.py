@@ -1,0 +1,108 @@
+"""Sparse item-to-item lists: EASE where its dense inverse fits, item-kNN cosine beyond, and what follows what."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dpotri
+
+from training.dataset import Dataset
+
+Lists = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+EASE_ITEM_COUNT_MAX = 8_000  # the inverse takes n^2 doubles (0.5 GB) and n^3 steps (about 10 s on two cores)
+BLOCK_ROW_COUNT = 512  # rows of the co-occurrence that are dense at a time
+
+
+def interactions(dataset: Dataset) -> sp.csr_matrix:
+    """(users, n) float32, 1 where the user has an event with the item."""
+    ones = np.ones(len(dataset), dtype=np.float32)
+    shape = (dataset.user_count, len(dataset.items.keys))
+    matrix = sp.csr_matrix((ones, (dataset.users, dataset.rows)), shape=shape)
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def ease_matrix(seen: sp.csr_matrix, regularization: float) -> NDArray[np.float32]:
+    """(n, n) float32 item-to-item weights B of EASE, users' scores are `seen @ B` (Steck, 2019, equation 8)."""
+    gram = np.asarray((seen.T @ seen).todense(), dtype=np.float64)
+    gram[np.diag_indices_from(gram)] += regularization
+    factor, _ = dpotrf(gram, lower=False, overwrite_a=True)
+    inverse, _ = dpotri(factor, lower=False, overwrite_c=True)
+    inverse = np.triu(inverse) + np.triu(inverse, 1).T
+    weights = inverse / -np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    return np.asarray(weights, dtype=np.float32)
+
+
+def cosine_lists(seen: sp.csr_matrix, count: int, shrink: float) -> Lists:
+    """The `count` items of largest shrunk cosine of each item, block by block: memory does not grow with n^2."""
+    counts = np.asarray(seen.sum(axis=0)).ravel()
+    norms = np.sqrt(counts)
+    by_item = seen.T.tocsr()
+    lists = []
+    for start in range(0, len(counts), BLOCK_ROW_COUNT):
+        block = (by_item[start : start + BLOCK_ROW_COUNT] @ seen).toarray()
+        block /= norms[start : start + BLOCK_ROW_COUNT, None] * norms[None, :] + shrink
+        block[np.arange(len(block)), np.arange(start, start + len(block))] = 0.0
+        lists.append(top_lists(block, count))
+    return _join(lists)
+
+
+def top_lists(weights: NDArray[np.float32], count: int) -> Lists:
+    """The `count` largest positive weights of each row, best first: (m, K) int32 columns, -1 padded, and weights."""
+    count = min(count, weights.shape[1])
+    order = np.argsort(-weights, axis=1, kind="stable")[:, :count]
+    best = np.take_along_axis(weights, order, axis=1).astype(np.float32)
+    return np.where(best > 0, order, -1).astype(np.int32), np.maximum(best, 0).astype(np.float32)
+
+
+def _join(lists: list[Lists]) -> Lists:
+    return np.concatenate([a for a, _ in lists]), np.concatenate([b for _, b in lists])
+
+
+def neighbour_lists(dataset: Dataset, count: int, regularization: float, shrink: float) -> Lists:
+    """Each item's neighbours, (n, K) int32 and float32: EASE up to EASE_ITEM_COUNT_MAX items, else cosine."""
+    seen = interactions(dataset)
+    if seen.shape[1] > EASE_ITEM_COUNT_MAX:
+        return cosine_lists(seen, count, shrink)
+    # B[i, j] is what having i says of j: rows are the recent items, columns the candidates.
+    return top_lists(ease_matrix(seen, regularization), count)
+
+
+def transition_lists(
+    dataset: Dataset, count: int, reach: int, decay: float, backward: float, shrink: float, power: float
+) -> Lists:
+    """What follows each item, (n, T) int32 and float32.
+
+    An event `gap` places later in the same user's sequence (at most `reach`) counts decay**(gap - 1) for its item, and
+    `backward` times that the other way: order within a visit is half chance. Sums are divided by the item's own count
+    plus `shrink` and by the candidate's count to `power`, so that popular items do not follow everything.
+    """
+    order, _ = dataset.by_user()
+    users, rows = dataset.users[order], dataset.rows[order]
+    n = len(dataset.items.keys)
+    total = sp.csr_matrix((n, n), dtype=np.float32)
+    for gap in range(1, min(reach, len(rows) - 1) + 1):
+        same = (users[gap:] == users[:-gap]) & (rows[gap:] != rows[:-gap])
+        source, target = rows[:-gap][same], rows[gap:][same]
+        value = np.full(len(source), decay ** (gap - 1), dtype=np.float32)
+        total = total + sp.csr_matrix((value, (source, target)), shape=(n, n))
+    total = (total + backward * total.T).tocsr()
+    counts = np.bincount(rows, minlength=n).astype(np.float32)
+    return sparse_lists(_normalised(total, counts, shrink, power), count)
+
+
+def _normalised(
+    total: sp.csr_matrix, counts: NDArray[np.float32], shrink: float, power: float
+) -> sp.csr_matrix:
+    left = sp.diags_array((1.0 / (counts + shrink)).astype(np.float32))
+    right = sp.diags_array(np.maximum(counts, 1.0) ** np.float32(-power))
+    return (left @ total @ right).tocsr()
+
+
+def sparse_lists(weights: sp.csr_matrix, count: int) -> Lists:
+    """As `top_lists`, of a sparse matrix, block by block."""
+    blocks = range(0, weights.shape[0], BLOCK_ROW_COUNT)
+    return _join([top_lists(weights[at : at + BLOCK_ROW_COUNT].toarray(), count) for at in blocks])
