@@ -1,0 +1,89 @@
+"""Where profiles live in Redis: the only file that knows their keys.
+
+Writes are compare-and-set on the applied offset, so that a writer that was overtaken (a paused process whose lease went
+to another) can't put an old profile over a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from reco.errors.v1 import error_reason_pb2
+from redis.asyncio import Redis
+
+from profiles.codec import OFFSET_BYTES, ProfileDamagedError, applied_offset_of, merge
+from profiles.limits import SWAP_TRIES_MAX
+from runtime.errors import DependencyError
+
+# KEYS[1] profile. ARGV: the eight bytes of the offset that was read ("" for no profile), value, TTL in seconds.
+_SWAP = f"""
+local now = redis.call('GETRANGE', KEYS[1], {OFFSET_BYTES.start}, {OFFSET_BYTES.stop - 1})
+if now ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+
+# From a subject and its applied offset: the packed events (n,) that come after, and the newest's offset. None: nothing new.
+Select = Callable[[str, int], tuple[NDArray[np.uint64], int] | None]
+
+
+def profile_key(subject: str) -> str:
+    """The key of a profile. The braces put all keys of a subject into one slot of a cluster."""
+    return f"reco:{{{subject}}}:p"
+
+
+async def read_profile(redis: Redis, subject: str) -> bytes | None:
+    """The stored profile of a subject, for profiles.codec.decode. None: nothing is known."""
+    return cast(bytes | None, await redis.get(profile_key(subject)))
+
+
+async def read_profiles(redis: Redis, subjects: Sequence[str]) -> list[bytes | None]:
+    """The stored profiles of many subjects, in one round trip."""
+    pipeline = redis.pipeline(transaction=False)
+    for subject in subjects:
+        pipeline.get(profile_key(subject))
+    values: list[bytes | None] = await pipeline.execute()
+    return values
+
+
+async def apply(redis: Redis, subjects: Sequence[str], select: Select, ttl_s: int) -> None:
+    """Merges events into the profiles of distinct `subjects`.
+
+    `select(subject, applied_offset)` gives the packed events (n,) that come after the offset, and the newest's offset; or
+    None when all are counted in. Raises DependencyError when other writers keep getting in between.
+    """
+    waiting = list(subjects)
+    for _ in range(SWAP_TRIES_MAX):
+        waiting = await _swap(redis, waiting, select, ttl_s)
+        if not waiting:
+            return
+    message = f"{len(waiting)} profiles changed {SWAP_TRIES_MAX} times while they were written: two writers?"
+    raise DependencyError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, {"store": "redis"})
+
+
+async def _swap(redis: Redis, subjects: list[str], select: Select, ttl_s: int) -> list[str]:
+    """One try; returns the subjects whose profile has changed meanwhile."""
+    tried: list[str] = []
+    swap = redis.register_script(_SWAP)
+    pipeline = redis.pipeline(transaction=False)
+    for subject, old in zip(subjects, await read_profiles(redis, subjects), strict=True):
+        chosen = select(subject, applied_offset_of(old))
+        if chosen is not None:
+            value = _merge_or_begin_anew(subject, old, *chosen)
+            await swap([profile_key(subject)], [(old or b"")[OFFSET_BYTES], value, ttl_s], client=pipeline)
+            tried.append(subject)
+    swapped = await pipeline.execute() if tried else []
+    return [subject for subject, done in zip(tried, swapped, strict=True) if not done]
+
+
+def _merge_or_begin_anew(subject: str, old: bytes | None, events: NDArray[np.uint64], offset: int) -> bytes:
+    """A damaged profile must not stop its partition: it is begun anew, and the log says so."""
+    try:
+        return merge(old, events, offset)
+    except ProfileDamagedError as error:
+        structlog.get_logger().error("profile begun anew", subject=subject, error=error.message)
+        return merge(None, events, offset)

@@ -1,0 +1,75 @@
+"""PostgreSQL: one way to connect, with bounds, and its errors told as ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from reco.errors.v1 import error_reason_pb2
+
+from runtime.errors import OverloadError, RecoError, StateError, store_unavailable
+
+CONNECTIONS_MAX = 8  # of one process; six processes stay below the server's hundred
+CONNECT_WAIT_S_MAX = 5
+POOL_WAIT_S_MAX = (
+    5.0  # for a free connection; also how long an outage is waited out before the caller is told
+)
+POOL_WAITING_MAX = 256  # callers in line; more are told to come back
+STATEMENT_WAIT_MS_MAX = 30_000  # our statements take milliseconds; a thousand rows under load a second
+DISK_RETRY_DELAY_MS = 5000
+
+Pool = AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]
+
+
+def make_pool(url: str) -> Pool:
+    """A pool that is not open yet. Raises StateError for an empty URL."""
+    if not url:
+        message = "RECO_POSTGRES_URL is not set: set it, or start everything with `reco up`"
+        raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, {"store": "postgres"})
+    options = f"-c statement_timeout={STATEMENT_WAIT_MS_MAX} -c timezone=UTC"
+    return AsyncConnectionPool(
+        url,
+        kwargs={"connect_timeout": CONNECT_WAIT_S_MAX, "options": options},
+        min_size=1, max_size=CONNECTIONS_MAX, timeout=POOL_WAIT_S_MAX, max_waiting=POOL_WAITING_MAX,
+        check=AsyncConnectionPool.check_connection, open=False,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def open_pool(url: str, wait_s: float = 30.0) -> AsyncIterator[Pool]:
+    """A pool of connections to `url`, closed at the end. Raises DependencyError when none comes within `wait_s`."""
+    pool = make_pool(url)
+    try:
+        with postgres_errors():
+            await pool.open(wait=True, timeout=wait_s)
+        yield pool
+    finally:
+        await pool.close()
+
+
+@contextmanager
+def postgres_errors() -> Iterator[None]:
+    """Around statements: what goes wrong with the store leaves as a RecoError. Errors in the data pass through."""
+    try:
+        yield
+    except (psycopg.DataError, psycopg.IntegrityError):
+        raise
+    except (psycopg.Error, PoolTimeout, TooManyRequests, OSError) as error:
+        raise told(error) from error
+
+
+def told(error: BaseException) -> RecoError:
+    """The error of a statement as a RecoError: out of reach, out of disk, or a statement of ours that is wrong."""
+    if isinstance(error, psycopg.errors.DiskFull):
+        metadata = {"store": "postgres", "retry_delay_ms": str(DISK_RETRY_DELAY_MS)}
+        message = "PostgreSQL's disk is full; free space, then retry"
+        return OverloadError(error_reason_pb2.ERROR_REASON_STORAGE_FULL, message, metadata)
+    if isinstance(error, psycopg.ProgrammingError):
+        return RecoError(
+            error_reason_pb2.ERROR_REASON_INTERNAL, f"our fault: PostgreSQL refused a statement: {error}"
+        )
+    return store_unavailable("postgres", error)

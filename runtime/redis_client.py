@@ -1,0 +1,75 @@
+"""Redis or Valkey: one way to connect, with bounds, and its errors told as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reco.errors.v1 import error_reason_pb2
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from runtime.errors import OverloadError, RecoError, StateError, store_unavailable
+
+CONNECT_WAIT_S_MAX = 1.0  # the same data centre, or the same machine
+ANSWER_WAIT_S_MAX = (
+    5.0  # an fsync on a busy disk can take a second; a blocking read must ask for less than this
+)
+BLOCK_WAIT_S_MAX = 1.0  # how long a reader waits for entries before it looks whether to stop
+CONNECTIONS_MAX = 64  # of one process
+RETRIES_MAX = 2  # what is sent twice is harmless: writes are idempotent by event id or by compare-and-set
+RETRY_WAIT_S_MAX = 0.1
+OVERLOAD_RETRY_DELAY_MS = 1000
+
+assert BLOCK_WAIT_S_MAX < ANSWER_WAIT_S_MAX
+
+
+def connect(url: str) -> Redis:
+    """A client of `url`; it connects at the first command. Answers are bytes. Raises StateError for an empty URL."""
+    if not url:
+        message = "RECO_REDIS_URL is not set: set it, or start everything with `reco up`"
+        raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, {"store": "redis"})
+    return Redis.from_url(
+        url,
+        socket_connect_timeout=CONNECT_WAIT_S_MAX,
+        socket_timeout=ANSWER_WAIT_S_MAX,
+        max_connections=CONNECTIONS_MAX,
+        retry=Retry(ExponentialBackoff(cap=RETRY_WAIT_S_MAX, base=0.01), RETRIES_MAX),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Around commands: what goes wrong with the store leaves as a RecoError."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise told(error) from error
+
+
+def told(error: BaseException) -> RecoError:
+    """The error of a command as a RecoError: out of reach, out of memory, or out of disk."""
+    words = str(error)
+    if isinstance(error, OutOfMemoryError) or "OOM " in words:
+        return _full(
+            "Redis is at its memory limit (maxmemory); raise it or let the sinks catch up, then retry"
+        )
+    if "MISCONF" in words or "No space left" in words:
+        return _full("Redis can't write to its disk; free space, then retry")
+    if isinstance(error, ResponseError) and not words.startswith(
+        ("LOADING", "READONLY", "CLUSTERDOWN", "NOGROUP")
+    ):
+        return RecoError(
+            error_reason_pb2.ERROR_REASON_INTERNAL, f"our fault: Redis refused a command: {words}"
+        )
+    return store_unavailable("redis", error)
+
+
+def _full(message: str) -> OverloadError:
+    metadata = {"store": "redis", "retry_delay_ms": str(OVERLOAD_RETRY_DELAY_MS)}
+    return OverloadError(error_reason_pb2.ERROR_REASON_STORAGE_FULL, message, metadata)
