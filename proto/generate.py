@@ -7,7 +7,6 @@ gets it as a descriptor set. The http annotations come as files from googleapis-
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,10 +26,13 @@ def main() -> None:
     options = parse_options()
     with tempfile.TemporaryDirectory() as work:
         validate = write_validate_descriptors(Path(work) / "validate.binpb")
+        protoc = Protoc(options.proto.resolve(), validate)
         if options.image:
-            write_image(options.image, validate)
-        else:
-            generate(validate)
+            write_image(protoc, options.image)
+            return
+        made = Path(work) / "gen"
+        generate(protoc, made)
+        replace(made, options.out)
 
 
 def parse_options() -> argparse.Namespace:
@@ -38,6 +40,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--image", type=Path, help="write an image for `buf lint` and `buf breaking` instead of code"
     )
+    parser.add_argument("--out", type=Path, default=GEN, help="where the code goes (default: gen/)")
+    parser.add_argument("--proto", type=Path, default=PROTO, help="the contract's folder (default: proto/)")
     return parser.parse_args()
 
 
@@ -64,42 +68,50 @@ def well_known(name: str) -> FileDescriptorProto:
     return proto
 
 
-def generate(validate: Path) -> None:
-    """Replaces gen/ whole, so that a removed message leaves nothing behind."""
-    shutil.rmtree(GEN, ignore_errors=True)
-    GEN.mkdir()
-    sources = proto_sources()
-    protoc(
-        validate, [f"--python_out={GEN}", f"--mypy_out=quiet:{GEN}", *sources, "buf/validate/validate.proto"]
-    )
-    services = [name for name in sources if name.endswith("_service.proto")]
-    protoc(validate, [f"--grpc_python_out={GEN}", f"--mypy_grpc_out=quiet,only_async:{GEN}", *services])
+class Protoc:
+    """protoc over one folder of protos, with everything that they import at hand."""
+
+    def __init__(self, proto: Path, validate: Path) -> None:
+        bundled = Path(grpc_tools.__file__).parent / "_proto"
+        annotations_root = Path(annotations.__file__).parents[2]
+        self._paths = [f"-I{proto}", f"-I{annotations_root}", f"-I{bundled}", f"--descriptor_set_in={validate}"]
+        self.sources = sorted(str(path.relative_to(proto)) for path in proto.rglob("*.proto"))
+
+    def run(self, arguments: list[str]) -> None:
+        environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+        command = [sys.executable, "-m", "grpc_tools.protoc", *self._paths, *arguments]
+        done = subprocess.run(command, env=environment, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"protoc failed with {done.returncode}; its words stand above")
 
 
-def write_image(path: Path, validate: Path) -> None:
+def generate(protoc: Protoc, out: Path) -> None:
+    """Writes the modules, their stubs, and the descriptors with the comments that the modules leave out."""
+    out.mkdir()
+    messages = [*protoc.sources, "buf/validate/validate.proto"]
+    protoc.run([f"--python_out={out}", f"--mypy_out=quiet:{out}", *messages])
+    services = [name for name in protoc.sources if name.endswith("_service.proto")]
+    protoc.run([f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet,only_async:{out}", *services])
+    descriptors = out / "reco" / "descriptors.binpb"
+    protoc.run(["--include_source_info", f"--descriptor_set_out={descriptors}", *protoc.sources])
+
+
+def replace(made: Path, out: Path) -> None:
+    """Makes `out` the same as `made`: nothing of a removed message stays, and what is right already is not touched."""
+    wanted = {path.relative_to(made): path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    for path in [path for path in out.rglob("*") if path.is_file() and path.suffix != ".pyc"]:
+        if path.relative_to(out) not in wanted:
+            path.unlink()
+    for name, content in wanted.items():
+        path = out / name
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def write_image(protoc: Protoc, path: Path) -> None:
     """Writes the image that buf reads: our files with comments, the imported ones too."""
-    arguments = [
-        "--include_source_info",
-        "--include_imports",
-        f"--descriptor_set_out={path}",
-        *proto_sources(),
-    ]
-    protoc(validate, arguments)
-
-
-def proto_sources() -> list[str]:
-    return sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
-
-
-def protoc(validate: Path, arguments: list[str]) -> None:
-    bundled = Path(grpc_tools.__file__).parent / "_proto"
-    annotations_root = Path(annotations.__file__).parents[2]
-    paths = [f"-I{PROTO}", f"-I{annotations_root}", f"-I{bundled}", f"--descriptor_set_in={validate}"]
-    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    command = [sys.executable, "-m", "grpc_tools.protoc", *paths, *arguments]
-    done = subprocess.run(command, env=environment, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"protoc failed with {done.returncode}; its words stand above")
+    protoc.run(["--include_source_info", "--include_imports", f"--descriptor_set_out={path}", *protoc.sources])
 
 
 if __name__ == "__main__":

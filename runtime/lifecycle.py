@@ -8,6 +8,7 @@ import ctypes
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import structlog
 import uvloop
@@ -28,17 +29,23 @@ def run(process: str, main: Main) -> None:
     try:
         settings = load_settings()
     except SettingsError as error:
-        print(f"{process}: wrong settings\n{error}", file=sys.stderr)
-        raise SystemExit(EXIT_USAGE) from None
+        _refuse(process, error)
     configure_logging(process, settings.log_level)
     log = structlog.get_logger()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run_until_stopped(main, settings))
+    except SettingsError as error:  # what only this process finds wrong
+        _refuse(process, error)
     except (RecoError, OSError) as error:
         log.error("stopped by an error", error=str(error), kind=type(error).__name__)
         raise SystemExit(EXIT_ERROR) from None
     raise SystemExit(0)
+
+
+def _refuse(process: str, error: SettingsError) -> NoReturn:
+    print(f"{process}: wrong settings\n{error}", file=sys.stderr)
+    raise SystemExit(EXIT_USAGE) from None
 
 
 async def _run_until_stopped(main: Main, settings: Settings) -> None:

@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     )
     ingest_port: int = Field(7101, ge=0, le=65535, description="gRPC: IngestService.")
     ranking_port: int = Field(7102, ge=0, le=65535, description="gRPC: RankingService and ModelService.")
+    ingest_target: str = Field(
+        "", description="host:port where the gateway finds ingest; empty: host and ingest_port."
+    )
+    ranking_target: str = Field(
+        "", description="host:port where the gateway finds ranking; empty: host and ranking_port."
+    )
     gateway_port: int = Field(7100, ge=0, le=65535, description="REST.")
     metrics_port_base: int = Field(
         7110,
@@ -53,6 +59,17 @@ class Settings(BaseSettings):
         description="A new model whose NDCG@10 is relatively worse by more than this is held, not activated.",
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
+
+
+    @property
+    def lake_dir(self) -> Path:
+        """The folder of the lake."""
+        return Path(self.lake_url) if self.lake_url else self.data_dir / "lake"
+
+    @property
+    def models_dir(self) -> Path:
+        """The folder that models are published to."""
+        return Path(self.models_url) if self.models_url else self.data_dir / "models"
 
 
 class SettingsError(Exception):

@@ -94,6 +94,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller's: the body is not JSON, or does not fit the message.
     {"description": "no field 'itemid' in reco.ingest.v1.Event"}
     """
+    ERROR_REASON_SERVICE_UNAVAILABLE: _ErrorReason.ValueType  # 18
+    """A dependency's: the service behind the REST gateway does not answer. Retry with back-off.
+    {"service": "ranking", "retry_delay_ms": "1000"}
+    """
+    ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 19
+    """The caller's, or the operator's: the answer did not come within the call's time. A write may have happened; retry it
+    with the same ids, or give it more time.
+    {"timeout_ms": "5000"}
+    """
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 20
+    """The operator's: more calls at once than the process takes. Nothing was done; retry after the delay.
+    {"in_flight_max": "1000", "retry_delay_ms": "1000"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every reason this system gives. The comment beside a reason says whose fault it is, what to do, and shows the
@@ -169,5 +182,18 @@ ERROR_REASON_ROUTE_UNKNOWN: ErrorReason.ValueType  # 16
 ERROR_REASON_BODY_INVALID: ErrorReason.ValueType  # 17
 """The caller's: the body is not JSON, or does not fit the message.
 {"description": "no field 'itemid' in reco.ingest.v1.Event"}
+"""
+ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason.ValueType  # 18
+"""A dependency's: the service behind the REST gateway does not answer. Retry with back-off.
+{"service": "ranking", "retry_delay_ms": "1000"}
+"""
+ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 19
+"""The caller's, or the operator's: the answer did not come within the call's time. A write may have happened; retry it
+with the same ids, or give it more time.
+{"timeout_ms": "5000"}
+"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 20
+"""The operator's: more calls at once than the process takes. Nothing was done; retry after the delay.
+{"in_flight_max": "1000", "retry_delay_ms": "1000"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -80,6 +80,7 @@ class IngestServiceServicer:
     def ImportEvents(self, request_iterator, context):
         """Imports any number of events over one stream, for bulk. Bad events are set aside and counted, with a sample of the
         errors; the others are written. The answer comes when the caller has closed its side.
+        Not over REST: HTTP/1.1 has no stream with a word back in the middle; send batches with WriteEvents there.
         buf:lint:ignore RPC_NO_CLIENT_STREAMING -- bulk needs flow control from end to end
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

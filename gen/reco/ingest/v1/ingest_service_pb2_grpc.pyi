@@ -26,6 +26,7 @@ class IngestServiceStub:
     ImportEvents: _aio.StreamUnaryMultiCallable[_ingest_service_pb2.ImportEventsRequest, _ingest_service_pb2.ImportEventsResponse]
     """Imports any number of events over one stream, for bulk. Bad events are set aside and counted, with a sample of the
     errors; the others are written. The answer comes when the caller has closed its side.
+    Not over REST: HTTP/1.1 has no stream with a word back in the middle; send batches with WriteEvents there.
     buf:lint:ignore RPC_NO_CLIENT_STREAMING -- bulk needs flow control from end to end
     """
     UpsertItems: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.UpsertItemsRequest, _ingest_service_pb2.UpsertItemsResponse]
@@ -59,6 +60,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_ingest_service_pb2.ImportEventsResponse]:
         """Imports any number of events over one stream, for bulk. Bad events are set aside and counted, with a sample of the
         errors; the others are written. The answer comes when the caller has closed its side.
+        Not over REST: HTTP/1.1 has no stream with a word back in the middle; send batches with WriteEvents there.
         buf:lint:ignore RPC_NO_CLIENT_STREAMING -- bulk needs flow control from end to end
         """
 

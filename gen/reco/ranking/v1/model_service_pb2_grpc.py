@@ -84,7 +84,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollBackModel(self, request, context):
-        """Goes back to the model that was active before this one.
+        """Goes back to the model that was active before this one. Each call goes one further back: don't retry it blindly.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,7 +25,7 @@ class ModelServiceStub:
     seconds and without a failed request.
     """
     RollBackModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.RollBackModelRequest, _model_service_pb2.RollBackModelResponse]
-    """Goes back to the model that was active before this one."""
+    """Goes back to the model that was active before this one. Each call goes one further back: don't retry it blindly."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """The control plane of models: which there are, which one answers."""
@@ -62,6 +62,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.RollBackModelRequest,
         context: _aio.ServicerContext[_model_service_pb2.RollBackModelRequest, _abc.Awaitable[_model_service_pb2.RollBackModelResponse]],
     ) -> _abc.Awaitable[_model_service_pb2.RollBackModelResponse]:
-        """Goes back to the model that was active before this one."""
+        """Goes back to the model that was active before this one. Each call goes one further back: don't retry it blindly."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _aio.Server) -> None: ...
