@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -22,9 +22,7 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field("", description="Redis or Valkey; empty: an embedded Valkey under data_dir.")
     postgres_url: str = Field("", description="PostgreSQL; empty: an embedded one under data_dir.")
-    lake_url: str = Field(
-        "", description="Where events go for good: a folder or s3://bucket/path; empty: data_dir/lake."
-    )
+    lake_url: str = Field("", description="Where events go for good: a folder; empty: data_dir/lake.")
     models_url: str = Field("", description="Where models are published: a folder; empty: data_dir/models.")
 
     host: str = Field(
@@ -60,16 +58,26 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
 
+    @field_validator("lake_url", "models_url")
+    @classmethod
+    def _is_folder(cls, url: str) -> str:
+        if "://" in url and not url.startswith("file:///"):
+            raise ValueError("only a folder (a path, or file:///path) is supported")
+        return url
 
     @property
     def lake_dir(self) -> Path:
         """The folder of the lake."""
-        return Path(self.lake_url) if self.lake_url else self.data_dir / "lake"
+        return _folder(self.lake_url) or self.data_dir / "lake"
 
     @property
     def models_dir(self) -> Path:
         """The folder that models are published to."""
-        return Path(self.models_url) if self.models_url else self.data_dir / "models"
+        return _folder(self.models_url) or self.data_dir / "models"
+
+
+def _folder(url: str) -> Path | None:
+    return Path(url.removeprefix("file://")) if url else None
 
 
 class SettingsError(Exception):

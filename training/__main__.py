@@ -1,0 +1,104 @@
+"""One training run as a process of its own: `python -m training RUN_ID [--quick]`. The worker starts it, at low priority."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from functools import partial
+from typing import Any
+
+import psycopg
+import structlog
+
+from bundle import registry
+from runtime.lifecycle import die_with_parent, run
+from runtime.postgres import Pool, open_pool
+from runtime.settings import Settings
+from training.catalogue import read_items
+from training.config import QUICK_RANKER, Config
+from training.dataset import Dataset
+from training.lake import read_lake
+from training.publish import publish
+from training.run import Candidate, train
+from training.runs import RunLog
+
+NICE = 10  # serving on the same machine goes first
+QUICK = Config(ranker=QUICK_RANKER)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_id", type=int)
+    parser.add_argument(
+        "--quick", action="store_true", help="a smaller ranker, in seconds rather than minutes"
+    )
+    options = parser.parse_args()
+    die_with_parent()
+    os.nice(NICE)
+    run("training", partial(_run, options.run_id, QUICK if options.quick else Config()))
+
+
+async def _run(run_id: int, config: Config, settings: Settings, stop: asyncio.Event) -> None:
+    with psycopg.connect(settings.postgres_url, autocommit=True) as connection:
+        log = RunLog(connection, run_id)
+        async with open_pool(settings.postgres_url) as pool:
+            work = asyncio.create_task(_train(settings, pool, connection, log, config))
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                log.end("failed", "stopped; nothing half done was published")
+                os._exit(0)  # CatBoost runs in a thread that nothing can interrupt
+            stopped.cancel()
+            await _end(work, log)
+
+
+async def _end(work: asyncio.Task[None], log: RunLog) -> None:
+    try:
+        await work
+    except Exception as error:
+        log.end("failed", str(error))
+        raise
+    log.end("done", "")
+
+
+async def _train(
+    settings: Settings, pool: Pool, connection: psycopg.Connection[Any], log: RunLog, config: Config
+) -> None:
+    first = await registry.active_version(pool) is None
+    loop = asyncio.get_running_loop()
+
+    def hand_over(candidate: Candidate) -> None:
+        asyncio.run_coroutine_threadsafe(_publish(settings, pool, log, candidate), loop).result()
+
+    dataset = await asyncio.to_thread(_read, settings, connection, log)
+    await asyncio.to_thread(train, dataset, config, first, hand_over, log.progress)
+
+
+def _read(settings: Settings, connection: psycopg.Connection[Any], log: RunLog) -> Dataset:
+    log.progress("reading the lake", 0, 1)
+    items = read_items(connection)
+    dataset = read_lake([str(settings.lake_dir / "kind=events" / "**" / "*.parquet")], items)
+    log.progress("reading the lake", 1, 1)
+    return dataset
+
+
+async def _publish(settings: Settings, pool: Pool, log: RunLog, candidate: Candidate) -> None:
+    model = candidate.model
+    outcome = await publish(
+        settings,
+        pool,
+        model.to_arrays(),
+        model.params,
+        candidate.metrics,
+        candidate.event_count,
+        candidate.note,
+    )
+    structlog.get_logger().info(
+        "published", version=outcome.version, activated=outcome.activated, reason=outcome.reason
+    )
+    log.published(outcome.version, outcome.reason)
+
+
+if __name__ == "__main__":
+    main()

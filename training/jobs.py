@@ -1,0 +1,71 @@
+"""The jobs queue: procrastinate on the Postgres that is there anyway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+
+from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import AlreadyEnqueued
+from psycopg import AsyncConnection
+
+from runtime import metrics
+from runtime.migrate import ADVISORY_LOCK
+
+TRAIN = "train"  # the task, and its locks: one run at a time, one waiting
+STOP_WAIT_S_MAX = 10.0  # a training process that was asked to stop ends at once; then it is killed
+
+
+def make_app(postgres_url: str) -> App:
+    """The queue's app with all its tasks. Open it with `open_async()`."""
+    app = App(connector=PsycopgConnector(conninfo=postgres_url, min_size=1, max_size=4))
+    app.task(name=TRAIN, queueing_lock=TRAIN, lock=TRAIN)(run_training)
+    return app
+
+
+async def apply_schema(app: App, postgres_url: str) -> None:
+    """Creates the queue's tables once, under the lock that all migrations take."""
+    async with await AsyncConnection.connect(postgres_url, autocommit=True) as connection:
+        await connection.execute(
+            "SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,)
+        )  # released with the connection
+        found = await connection.execute("SELECT to_regclass('procrastinate_jobs') IS NOT NULL")
+        row = await found.fetchone()
+        if row is None or not row[0]:
+            await app.schema_manager.apply_schema_async()
+
+
+async def enqueue_training(app: App, run_id: int, quick: bool) -> bool:
+    """Puts a run in the queue; False when one waits there already."""
+    with contextlib.suppress(AlreadyEnqueued):
+        await app.configure_task(TRAIN, queueing_lock=TRAIN, lock=TRAIN).defer_async(
+            run_id=run_id, quick=quick
+        )
+        return True
+    return False
+
+
+async def run_training(run_id: int, quick: bool) -> None:
+    """Runs one training in a process of its own, so that it can be stopped and leaves no memory behind."""
+    command = ["-m", "training", str(run_id), *(["--quick"] if quick else [])]
+    start_s = time.monotonic()
+    process = await asyncio.create_subprocess_exec(sys.executable, *command)
+    try:
+        code = await process.wait()
+    except asyncio.CancelledError:
+        await _stop(process)
+        raise
+    metrics.JOB_SECONDS.labels(TRAIN, "done" if code == 0 else "failed").observe(time.monotonic() - start_s)
+    if code != 0:
+        raise RuntimeError(f"training run {run_id} ended with code {code}; its log and its row say why")
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_WAIT_S_MAX)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
