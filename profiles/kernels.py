@@ -56,7 +56,7 @@ def decode_seen(coded: U8, count: int, k: int, out: I32) -> int:
         bit += 1
         if bit + k > bit_count:
             return DAMAGED
-        rest = 0
+        rest = np.int64(0)
         taken = 0
         while taken < k:
             here = min(8 - (bit & 7), k - taken)

@@ -28,7 +28,7 @@ OVERLOAD_RETRY_DELAY_MS = 1000
 assert BLOCK_WAIT_S_MAX < ANSWER_WAIT_S_MAX
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, retries_max: int = RETRIES_MAX, connections_max: int = CONNECTIONS_MAX) -> Redis:
     """A client of `url`; it connects at the first command. Answers are bytes. Raises StateError for an empty URL."""
     if not url:
         message = "RECO_REDIS_URL is not set: set it, or start everything with `reco up`"
@@ -37,8 +37,8 @@ def connect(url: str) -> Redis:
         url,
         socket_connect_timeout=CONNECT_WAIT_S_MAX,
         socket_timeout=ANSWER_WAIT_S_MAX,
-        max_connections=CONNECTIONS_MAX,
-        retry=Retry(ExponentialBackoff(cap=RETRY_WAIT_S_MAX, base=0.01), RETRIES_MAX),
+        max_connections=connections_max,
+        retry=Retry(ExponentialBackoff(cap=RETRY_WAIT_S_MAX, base=0.01), retries_max),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
 

@@ -1,0 +1,118 @@
+"""The loop that carries a partition of the stream into a sink."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from ingest import limits
+from ingest.events import StreamEvent, decode
+from ingest.lease import Lease
+from ingest.stream import Entry, Refused, StreamReader
+from runtime import metrics
+from runtime.errors import RecoError
+
+
+class Sink(Protocol):
+    """Where events go. Writing what is there already changes nothing."""
+
+    @property
+    def batch_events_max(self) -> int:
+        """How many events one write takes."""
+        ...
+
+    @property
+    def fill_s(self) -> float:
+        """How long to wait for a batch to fill, once it has begun."""
+        ...
+
+    def restart(self) -> None:
+        """Called before entries are read again, after a failure or while another process had the partition."""
+        ...
+
+    async def write(self, events: Sequence[StreamEvent]) -> None:
+        """Writes events of one partition, in order, for good.
+
+        Raises RecoError when the store fails (the batch comes again); any other error says that an event is at fault.
+        """
+        ...
+
+
+async def run(stream: StreamReader, sink: Sink, lease: Lease, stop: asyncio.Event) -> None:
+    """Carries on until `stop`. What fails is tried again, for ever; the other sinks go on meanwhile."""
+    wait_s = limits.RETRY_WAIT_S_MIN
+    while not stop.is_set():
+        try:
+            if await lease.hold():
+                await carry(stream, sink)
+                wait_s = limits.RETRY_WAIT_S_MIN
+                continue
+        except RecoError as error:
+            _tell(stream, error)
+        except Exception as error:
+            structlog.get_logger().exception("unexpected error", sink=stream.sink, partition=stream.partition)
+            _tell(stream, error)
+        stream.rewind()
+        sink.restart()
+        await _pause(wait_s, stop)
+        wait_s = min(2 * wait_s, limits.RETRY_WAIT_S_MAX)
+    await lease.release()
+
+
+async def carry(stream: StreamReader, sink: Sink) -> None:
+    """One batch from the stream into the sink. A crash anywhere in it redelivers the batch, and loses nothing."""
+    batch = await stream.read(sink.batch_events_max, sink.fill_s)
+    events, poison = await _decode(batch, stream.sink)
+    poison += await _write(events, sink, stream.sink)
+    await stream.dead_letter(poison)
+    await stream.acknowledge(batch)
+    metrics.DEAD_LETTERS_TOTAL.labels(stream.sink).inc(len(poison))
+
+
+async def _decode(batch: list[Entry], sink: str) -> tuple[list[StreamEvent], list[Refused]]:
+    if len(batch) < limits.THREAD_EVENTS_MIN:
+        return decode(batch, sink)
+    return await asyncio.to_thread(decode, batch, sink)
+
+
+async def _write(events: Sequence[StreamEvent], sink: Sink, name: str) -> list[Refused]:
+    """Writes a batch and says how large it was and how long it took; returns what the sink refuses."""
+    if not events:
+        return []
+    start_s = time.perf_counter()
+    refused = await _write_or_refuse(events, sink)
+    metrics.SINK_WRITE_SECONDS.labels(name).observe(time.perf_counter() - start_s)
+    metrics.SINK_BATCH_EVENTS.labels(name).observe(len(events))
+    return refused
+
+
+async def _write_or_refuse(events: Sequence[StreamEvent], sink: Sink) -> list[Refused]:
+    """Halves a batch that the sink chokes on until the events at fault stand alone: one can't block its partition."""
+    try:
+        await sink.write(events)
+    except RecoError:
+        raise
+    except Exception as error:
+        if len(events) == 1:
+            return [Refused(events[0].entry, f"{type(error).__name__}: {error}"[:200])]
+        middle = len(events) // 2
+        first = await _write_or_refuse(events[:middle], sink)
+        return first + await _write_or_refuse(events[middle:], sink)
+    return []
+
+
+def _tell(stream: StreamReader, error: Exception) -> None:
+    metrics.SINK_RETRIES_TOTAL.labels(stream.sink).inc()
+    structlog.get_logger().warning(
+        "a batch is tried again", sink=stream.sink, partition=stream.partition, error=str(error)
+    )
+
+
+async def _pause(wait_s: float, stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), wait_s)

@@ -1,0 +1,131 @@
+"""The lake's files: put whole or not at all, listed by folder. A folder of this machine, or any other of pyarrow's."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from pyarrow import fs
+from reco.errors.v1 import error_reason_pb2
+
+from runtime.errors import OverloadError, store_unavailable
+
+DATE_FOLDER = "kind=events"
+DISK_RETRY_DELAY_MS = 5000
+_NAME = re.compile(r"part-(\d+)-(\d+)-(\d+)\.parquet")
+
+
+class LakeFiles(Protocol):
+    """Paths are relative to the lake, with "/"."""
+
+    def put(self, path: str, data: bytes) -> None:
+        """Makes the file, for good and whole. Raises OverloadError when the disk is full, DependencyError."""
+        ...
+
+    def list(self, folder: str) -> list[str]:
+        """Names in a folder, sorted; none when there is no such folder. Raises DependencyError."""
+        ...
+
+
+class LocalLake:
+    """A folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, path: str, data: bytes) -> None:
+        """Written beside its place, synced, renamed, and the rename synced."""
+        target = self._root / path
+        half = target.with_name(f".{target.name}.half")  # readers of a lake pass over names with a dot
+        with lake_errors():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_synced(half, data)
+                half.rename(target)
+            except OSError:
+                half.unlink(missing_ok=True)
+                raise
+            for folder in (target.parent, *target.parent.relative_to(self._root).parents):
+                _sync_folder(self._root / folder)
+
+    def list(self, folder: str) -> list[str]:
+        with lake_errors():
+            try:
+                return sorted(path.name for path in (self._root / folder).iterdir())
+            except FileNotFoundError:
+                return []
+
+
+class ObjectLake:
+    """An object store: an object is there once it is whole."""
+
+    def __init__(self, filesystem: fs.FileSystem, root: str) -> None:
+        self._filesystem = filesystem
+        self._root = root.rstrip("/")
+
+    def put(self, path: str, data: bytes) -> None:
+        with lake_errors(), self._filesystem.open_output_stream(f"{self._root}/{path}") as out:
+            out.write(data)
+
+    def list(self, folder: str) -> list[str]:
+        with lake_errors():
+            selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
+            return sorted(info.base_name for info in self._filesystem.get_file_info(selector))
+
+
+def open_lake(url: str, data_dir: Path) -> LakeFiles:
+    """The lake of the settings: `url`, or `data_dir`/lake."""
+    if "://" not in url:
+        return LocalLake(Path(url) if url else data_dir / "lake")
+    with lake_errors():
+        filesystem, root = fs.FileSystem.from_uri(url)
+    return ObjectLake(filesystem, root)
+
+
+def file_name(partition: int, first: int, last: int) -> str:
+    """The name of a file with the entries `first` to `last` (packed offsets) of a partition."""
+    return f"part-{partition}-{first}-{last}.parquet"
+
+
+def last_offset(files: LakeFiles, partition: int) -> int:
+    """The last entry of a partition that the lake has, as a packed offset; 0 for none. Newest folders first."""
+    for date in reversed(files.list(DATE_FOLDER)):
+        for hour in reversed(files.list(f"{DATE_FOLDER}/{date}")):
+            names = map(_NAME.fullmatch, files.list(f"{DATE_FOLDER}/{date}/{hour}"))
+            offsets = [int(name[3]) for name in names if name and int(name[1]) == partition]
+            if offsets:
+                return max(offsets)
+    return 0
+
+
+@contextmanager
+def lake_errors() -> Iterator[None]:
+    """Around file work: what goes wrong with the store leaves as a RecoError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            metadata = {"store": "lake", "retry_delay_ms": str(DISK_RETRY_DELAY_MS)}
+            message = "the lake's disk is full; free space: nothing is lost, the events wait in the stream"
+            raise OverloadError(error_reason_pb2.ERROR_REASON_STORAGE_FULL, message, metadata) from error
+        raise store_unavailable("lake", error) from error
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,56 @@
+"""Who may write a partition into a sink: one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+
+from reco.errors.v1 import error_reason_pb2
+from redis.asyncio import Redis
+
+from ingest import limits
+from ingest.stream import lease_key
+from runtime.clock import Clock
+from runtime.errors import RecoError, StateError
+from runtime.redis_client import redis_errors
+
+# KEYS: lease. ARGV: holder, TTL in ms. 1 when the holder has it now.
+_HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+class Lease:
+    """A lease of (partition, sink) for `holder`, a name that no other process has."""
+
+    def __init__(self, redis: Redis, partition: int, sink: str, holder: str, clock: Clock) -> None:
+        self._key = lease_key(partition, sink)
+        self._holder = holder
+        self._clock = clock
+        self._hold = redis.register_script(_HOLD)
+        self._release = redis.register_script(_RELEASE)
+        self._since_s = float("-inf")  # when it was last renewed, by our clock, before we asked
+
+    async def hold(self) -> bool:
+        """Takes or renews the lease where that is due; whether we have it. Raises DependencyError."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._since_s < limits.LEASE_RENEW_S:
+            return True
+        with redis_errors():
+            held = await self._hold([self._key], [self._holder, int(limits.LEASE_TTL_S * 1000)])
+        self._since_s = now_s if held else float("-inf")
+        return bool(held)
+
+    def check(self) -> None:
+        """Raises StateError when the lease may have gone to another since it was renewed."""
+        if self._clock.monotonic_s() - self._since_s >= limits.LEASE_TTL_S:
+            message = f"the lease {self._key} ran out while a batch was written; it is written again"
+            raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message)
+
+    async def release(self) -> None:
+        """Gives it back, so that a successor need not wait. Where that fails, it runs out."""
+        with contextlib.suppress(RecoError), redis_errors():
+            await self._release([self._key], [self._holder])

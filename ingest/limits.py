@@ -1,0 +1,46 @@
+"""Bounds of the way in and of the sinks, each with its reason."""
+
+from __future__ import annotations
+
+from runtime.redis_client import BLOCK_WAIT_S_MAX
+
+# The door.
+SKEW_S_MAX = 300  # how far clocks may differ; the contract names it too (event.proto)
+KEY_CACHE_ITEMS_MAX = 200_000  # ids and keys: some 30 MB; a miss costs one query for the whole batch
+REJECTED_SAMPLES_MAX = 20  # of an import; the contract names it too (ingest_service.proto)
+CHUNK_EVENTS_MAX = 1_000  # of an import's message; the contract names it too
+APPEND_ENTRIES_MAX = 1_000  # of one script call: about 5 ms in which Redis serves nobody else
+
+# The stream.
+# An id is remembered so long: a caller's retries after an afternoon's outage still count once. Costs some 130 bytes an
+# event, 280 MB at a steady 100 a second. After that, Postgres still knows the id; the lake's readers take distinct ids.
+DEDUPLICATION_WINDOW_S = 6 * 3600
+STREAM_ENTRIES_MAX = 1_000_000  # of a partition: some 250 MB, an hour of a dead sink at 300 events a second
+STREAM_RETRY_DELAY_MS = 1_000
+DEAD_LETTERS_MAX = 10_000  # of a partition; when there are more, its sink waits, for nothing may be dropped
+SEQUENCE_TURN = (
+    64_000  # above this the next call begins a new millisecond, so that a place fits 16 bits of sequence
+)
+
+assert SEQUENCE_TURN + APPEND_ENTRIES_MAX < 1 << 16
+
+# The sinks.
+PROFILE_BATCH_EVENTS_MAX = 500  # written in some 30 ms, so that no event waits long for the ones before it
+POSTGRES_BATCH_EVENTS_MAX = 1_000
+LAKE_BATCH_EVENTS_MAX = 20_000  # of one file: about 1 MB
+LAKE_FILL_S_MAX = 2.0  # how old the lake may be while few events come
+THREAD_EVENTS_MIN = 1_000  # decoding more than this would keep the profile sink's events waiting
+
+# Failing.
+RETRY_WAIT_S_MIN = 0.05
+RETRY_WAIT_S_MAX = 2.0  # a store that is back is found again within this
+LEASE_TTL_S = 6.0  # after a consumer was killed, its successor waits for so long
+LEASE_RENEW_S = 1.5
+
+assert LEASE_TTL_S > LEASE_RENEW_S + BLOCK_WAIT_S_MAX + LAKE_FILL_S_MAX, (
+    "a lease outlives an idle turn of the loop"
+)
+
+# Upkeep.
+TRIM_EVERY_S = 5.0
+LAG_EVERY_S = 2.0

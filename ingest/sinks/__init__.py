@@ -1,0 +1,1 @@
+"""The three places that events go to, one file each."""

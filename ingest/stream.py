@@ -1,0 +1,217 @@
+"""The event stream in Redis: the only file that knows its keys.
+
+A partition has one stream; all its keys share a slot of a cluster, so that a script can touch them together. An entry has
+the field `e`, an AcceptedEvent, and, when it is a replayed dead letter, `s`, the one sink that wants it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from reco.errors.v1 import error_reason_pb2
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from ingest import limits
+from profiles.offsets import entry_id_of, pack_offset
+from runtime.errors import OverloadError
+from runtime.redis_client import BLOCK_WAIT_S_MAX, redis_errors
+
+SINKS = ("profile", "postgres", "lake")
+
+# KEYS: stream, a mark for each event. ARGV: most entries, window in s, payloads. Answers place and 1 (new) or 0 for each
+# event, or nothing at all when the stream is full. One call is one step: a mark never stands without its entry.
+_APPEND = f"""
+if redis.call('XLEN', KEYS[1]) + #KEYS - 1 > tonumber(ARGV[1]) then return {{}} end
+local id = '*'
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if last then
+  local ms, sequence = string.match(last[1], '(%d+)-(%d+)')
+  if tonumber(sequence) > {limits.SEQUENCE_TURN} then id = string.format('%.0f-0', tonumber(ms) + 1) end
+end
+local answer = {{}}
+for i = 2, #KEYS do
+  local place = redis.call('GET', KEYS[i])
+  local new = 0
+  if not place then
+    place = redis.call('XADD', KEYS[1], id, 'e', ARGV[i + 1])
+    redis.call('SET', KEYS[i], place, 'EX', ARGV[2])
+    id = '*'
+    new = 1
+  end
+  answer[#answer + 1] = place
+  answer[#answer + 1] = new
+end
+return answer
+"""
+
+# KEYS: stream, dead letters. ARGV: sink, entry, reason, payload, most letters. An entry is set aside once.
+_SET_ASIDE = """
+if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[5]) then return -1 end
+local mine = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+if mine == 1 then
+  redis.call('XADD', KEYS[2], '*', 'sink', ARGV[1], 'entry', ARGV[2], 'reason', ARGV[3], 'e', ARGV[4])
+end
+return mine
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an event stands: a packed offset, and whether it came there just now."""
+
+    offset: int
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry as a sink reads it. `data` is what was appended, `sink` the only one that wants it, or ""."""
+
+    offset: int
+    data: bytes
+    sink: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An entry that can't be written, and why."""
+
+    entry: Entry
+    reason: str
+
+
+def stream_key(partition: int) -> str:
+    """The key of a partition's stream."""
+    return f"reco:{{events:{partition}}}"
+
+
+def dead_letters_key(partition: int) -> str:
+    """The key of a partition's dead letters."""
+    return f"{stream_key(partition)}:dead"
+
+
+def lease_key(partition: int, sink: str) -> str:
+    """The key that says which process writes a partition into a sink."""
+    return f"{stream_key(partition)}:lease:{sink}"
+
+
+class StreamWriter:
+    """Appends events, each id once."""
+
+    def __init__(self, redis: Redis, entries_max: int = limits.STREAM_ENTRIES_MAX) -> None:
+        self._append = redis.register_script(_APPEND)
+        self._entries_max = entries_max
+
+    async def append(self, partition: int, events: Sequence[tuple[str, bytes]]) -> list[Place]:
+        """Appends (event id, payload) pairs in order, all in one step or none. Raises OverloadError, DependencyError."""
+        assert len(events) <= limits.APPEND_ENTRIES_MAX
+        key = stream_key(partition)
+        keys = [key, *(f"{key}:id:{event_id}" for event_id, _ in events)]
+        payloads = [payload for _, payload in events]
+        with redis_errors():
+            answer = await self._append(keys, [self._entries_max, limits.DEDUPLICATION_WINDOW_S, *payloads])
+        if not answer:
+            raise _full(partition, self._entries_max)
+        pairs = zip(answer[::2], answer[1::2], strict=True)
+        return [Place(pack_offset(place), bool(new)) for place, new in pairs]
+
+
+class StreamReader:
+    """One partition as one sink reads it: strictly in order, what was not acknowledged first.
+
+    The client must not retry by itself: an answer that was lost on the way leaves entries pending, and reading on would
+    overtake them. After any error call `rewind`.
+    """
+
+    def __init__(self, redis: Redis, partition: int, sink: str) -> None:
+        self.partition = partition
+        self.sink = sink
+        self._redis = redis
+        self._key = stream_key(partition)
+        self._set_aside = redis.register_script(_SET_ASIDE)
+        self._rewound = True
+
+    def rewind(self) -> None:
+        """Makes the next read begin with what was read and not acknowledged."""
+        self._rewound = True
+
+    async def read(self, count_max: int, fill_s: float = 0.0) -> list[Entry]:
+        """Up to `count_max` entries: waits BLOCK_WAIT_S_MAX for the first, then `fill_s` for more. Raises DependencyError."""
+        with redis_errors():
+            if self._rewound:
+                await self._create_group()
+                pending = await self._fetch("0", count_max, None)
+                if pending:
+                    return pending
+                self._rewound = False
+            batch = await self._fetch(">", count_max, BLOCK_WAIT_S_MAX)
+            if batch and fill_s:
+                await self._fill(batch, count_max, fill_s)
+            return batch
+
+    async def acknowledge(self, entries: Sequence[Entry]) -> None:
+        """Says that the sink has these for good."""
+        if entries:
+            ids = [entry_id_of(entry.offset) for entry in entries]
+            with redis_errors():
+                await self._redis.xack(self._key, self.sink, *ids)
+
+    async def dead_letter(self, refused: Sequence[Refused]) -> None:
+        """Sets entries aside and acknowledges them, each in one step. Raises OverloadError when there are too many."""
+        keys = [self._key, dead_letters_key(self.partition)]
+        for each in refused:
+            place = entry_id_of(each.entry.offset)
+            payload: list[str | bytes] = [self.sink, place, each.reason, each.entry.data]
+            with redis_errors():
+                if await self._set_aside(keys, [*payload, limits.DEAD_LETTERS_MAX]) == -1:
+                    raise _too_many_dead_letters(self.partition)
+
+    async def _fill(self, batch: list[Entry], count_max: int, fill_s: float) -> None:
+        deadline_s = time.monotonic() + fill_s
+        while len(batch) < count_max and (left_s := deadline_s - time.monotonic()) > 0.001:
+            batch += await self._fetch(">", count_max - len(batch), min(left_s, BLOCK_WAIT_S_MAX))
+
+    async def _fetch(self, start: str, count_max: int, block_s: float | None) -> list[Entry]:
+        block_ms = None if block_s is None else max(1, int(block_s * 1000))
+        answer = await self._redis.xreadgroup(
+            self.sink, self.sink, {self._key: start}, count=count_max, block=block_ms
+        )
+        return _entries(cast(Any, answer))
+
+    async def _create_group(self) -> None:
+        try:
+            await self._redis.xgroup_create(self._key, self.sink, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+
+def _entries(answer: Any) -> list[Entry]:
+    """Entries of one stream, from the shapes of RESP 2 and 3. Deleted ones come without fields."""
+    streams = answer.values() if isinstance(answer, Mapping) else [rows for _, rows in answer or ()]
+    rows = [row for stream in streams for row in stream]
+    if rows and rows[0] and isinstance(rows[0][0], (list, tuple)):
+        rows = [row for nested in rows for row in nested]
+    return [_entry(entry_id, fields or {}) for entry_id, fields in rows]
+
+
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    return Entry(pack_offset(entry_id), fields.get(b"e", b""), fields.get(b"s", b"").decode())
+
+
+def _full(partition: int, entries_max: int) -> OverloadError:
+    delay_ms = limits.STREAM_RETRY_DELAY_MS
+    metadata = {
+        "partition": str(partition), "length_max": str(entries_max), "retry_delay_ms": str(delay_ms),
+    }  # fmt: skip
+    message = f"the stream is full because a sink is behind; retry after {delay_ms} ms"
+    return OverloadError(error_reason_pb2.ERROR_REASON_STREAM_FULL, message, metadata)
+
+
+def _too_many_dead_letters(partition: int) -> OverloadError:
+    message = f"partition {partition} has {limits.DEAD_LETTERS_MAX} dead letters; replay or remove them (`reco dead-letters`)"
+    return OverloadError(error_reason_pb2.ERROR_REASON_STREAM_FULL, message, {"partition": str(partition)})

@@ -1,0 +1,101 @@
+"""What the stream needs beside reading and writing: how far each sink is behind, and trimming what all have."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from ingest import limits
+from ingest.stream import SINKS, stream_key
+from profiles.offsets import entry_id_of, pack_offset
+from runtime import metrics
+from runtime.errors import RecoError
+from runtime.redis_client import redis_errors
+
+
+async def lags(redis: Redis, partition_count: int) -> dict[str, dict[int, int]]:
+    """Entries that each sink has not acknowledged, by sink and partition. Raises DependencyError."""
+    behind: dict[str, dict[int, int]] = {sink: {} for sink in SINKS}
+    for partition in range(partition_count):
+        groups = await _groups(redis, partition)
+        length = await _length(redis, partition)
+        for sink in SINKS:
+            behind[sink][partition] = _lag(groups[sink], length) if sink in groups else length
+    return behind
+
+
+async def trim(redis: Redis, partition: int) -> None:
+    """Lets go of what every sink has acknowledged; as long as one of them has never come, of nothing."""
+    groups = await _groups(redis, partition)
+    if not all(sink in groups for sink in SINKS):
+        return
+    floor = min([await _floor(redis, partition, groups[sink]) for sink in SINKS])
+    with redis_errors():
+        await redis.xtrim(stream_key(partition), minid=entry_id_of(floor), approximate=True)
+
+
+async def keep_up(redis: Redis, partition_count: int, stop: asyncio.Event) -> None:
+    """Trims and publishes the lags until `stop`."""
+
+    async def trim_all() -> None:
+        for partition in range(partition_count):
+            await trim(redis, partition)
+
+    async def publish_lags() -> None:
+        for sink, by_partition in (await lags(redis, partition_count)).items():
+            for partition, lag in by_partition.items():
+                metrics.SINK_LAG_EVENTS.labels(sink, partition).set(lag)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_repeat(trim_all, limits.TRIM_EVERY_S, stop))
+        tasks.create_task(_repeat(publish_lags, limits.LAG_EVERY_S, stop))
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], every_s: float, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            await work()
+        except RecoError as error:
+            structlog.get_logger().warning(
+                "upkeep of the stream failed; it is tried again", error=error.message
+            )
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), every_s)
+
+
+async def _groups(redis: Redis, partition: int) -> dict[str, Any]:
+    with redis_errors():
+        try:
+            rows: Any = await redis.xinfo_groups(stream_key(partition))
+        except ResponseError as error:
+            if "no such key" in str(error):
+                return {}
+            raise
+    return {row["name"].decode(): row for row in rows}
+
+
+async def _length(redis: Redis, partition: int) -> int:
+    with redis_errors():
+        return int(await redis.xlen(stream_key(partition)))
+
+
+def _lag(group: Any, length: int) -> int:
+    """`lag` counts what was not delivered; the store leaves it out when it can't tell: then all may be."""
+    undelivered = group.get("lag")
+    return int(group["pending"]) + (length if undelivered is None else int(undelivered))
+
+
+async def _floor(redis: Redis, partition: int, group: Any) -> int:
+    """The offset from which on a group still needs entries, its last one included."""
+    if group["pending"]:
+        with redis_errors():
+            summary = await redis.xpending(stream_key(partition), group["name"])
+        if summary["min"]:
+            return pack_offset(summary["min"])
+    return pack_offset(group["last-delivered-id"])

@@ -1,0 +1,70 @@
+"""What tests share: the real stores, started once a session, and real data."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from redis.asyncio import Redis
+
+from runtime.redis_client import connect
+from runtime.stores import EmbeddedPostgres, EmbeddedValkey
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def stores_dir() -> Iterator[Path]:
+    """A data folder for the session's stores. Not pytest's own: the account of PostgreSQL may not enter that."""
+    folder = Path(tempfile.mkdtemp(prefix="reco-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def valkey(stores_dir: Path) -> Iterator[str]:
+    """The URL of a Valkey for the session."""
+    server = EmbeddedValkey(stores_dir)
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(stores_dir: Path) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL for the session."""
+    server = EmbeddedPostgres(stores_dir)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of an empty database for the module."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server.database_url("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield postgres_server.database_url(name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def redis(valkey: str) -> AsyncIterator[Redis]:
+    """A client of an empty Valkey, without retries of its own."""
+    async with connect(valkey, retries_max=0) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def movielens_dir() -> Path:
+    """The folder of MovieLens-100k, fetched once into .cache. Fails with the reason when it can't be fetched."""
+    from training import movielens
+
+    return movielens.fetch(REPOSITORY / ".cache")

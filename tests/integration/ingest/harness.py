@@ -1,0 +1,44 @@
+"""What a test holds of a running ingest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from reco.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
+from redis.asyncio import Redis
+
+from ingest.consumer_main import run_all
+from ingest.upkeep import lags
+from runtime.postgres import Pool
+from runtime.settings import Settings
+
+PARTITIONS = 2
+CAUGHT_UP_WAIT_S_MAX = 60.0
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """The server behind a stub, its stores, and consumers that the test starts and stops."""
+
+    stub: IngestServiceStub
+    redis: Redis
+    pool: Pool
+    settings: Settings
+
+    @asynccontextmanager
+    async def consumers(self) -> AsyncIterator[None]:
+        """The three sinks of all partitions."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(run_all(self.settings, self.redis, self.pool, stop))
+        yield
+        stop.set()
+        await task
+
+    async def caught_up(self) -> None:
+        """Returns when no sink is behind."""
+        async with asyncio.timeout(CAUGHT_UP_WAIT_S_MAX):
+            while any(n for by in (await lags(self.redis, PARTITIONS)).values() for n in by.values()):  # noqa: ASYNC110 -- Redis knows, no event of ours does
+                await asyncio.sleep(0.01)
