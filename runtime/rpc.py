@@ -117,11 +117,12 @@ def _wrap(
 
 
 async def start_server(
-    address: str, add_services: Callable[[grpc.aio.Server], list[str]]
+    address: str, add_services: Callable[[grpc.aio.Server], list[str]], ready: bool = True
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer, int]:
     """Starts a server on `address` ("host:port", port 0 chooses one); returns it, its health and its port.
 
-    `add_services` registers the services and returns their full names. Health says SERVING for each, and for "".
+    `add_services` registers the services and returns their full names. Health says SERVING for each, and for "";
+    with `ready` false it says NOT_SERVING until the caller sets it.
     """
     server = grpc.aio.server(interceptors=[EdgeInterceptor()], options=OPTIONS)
     names = add_services(server)
@@ -129,9 +130,10 @@ async def start_server(
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     port = server.add_insecure_port(address)
-    await server.start()
+    state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
     for name in ("", *names):
-        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await servicer.set(name, state)
+    await server.start()
     return server, servicer, port
 
 

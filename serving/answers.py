@@ -1,0 +1,68 @@
+"""What every kind of answer is put together from."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+from reco.ranking.v1.ranking_service_pb2 import Degradation, Recommendation, Source
+
+from runtime.metrics import ANSWER_DEGRADED_TOTAL, ANSWER_ITEMS_TOTAL
+from serving.candidates import SOURCE_OF_BITS
+from serving.catalogue import Catalogue
+from serving.engine import Engine
+from serving.model import LoadedModel
+from serving.tokens import make_attribution_token
+
+ANSWER_ID_BYTES = 16
+
+# Looked up once: labels() takes a microsecond, and an answer has many items.
+_COUNT_ITEMS = {
+    source: ANSWER_ITEMS_TOTAL.labels(name.removeprefix("SOURCE_").lower()).inc
+    for name, source in Source.items()
+}
+
+
+def recommendations(
+    catalogue: Catalogue,
+    keys: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    bits: NDArray[np.uint8],
+) -> list[Recommendation]:
+    """The items of an answer in order, from parallel arrays (c,)."""
+    sources = [SOURCE_OF_BITS[b] for b in bits.tolist()]
+    for source, count in Counter(sources).items():
+        _COUNT_ITEMS[source](count)
+    parts = zip(keys.tolist(), scores.tolist(), sources, strict=True)
+    return [
+        Recommendation(item_id=catalogue.id_of(key), score=score, source=source)
+        for key, score, source in parts
+    ]
+
+
+def degradations_of(engine: Engine, model: LoadedModel | None, short: bool) -> list[Degradation.ValueType]:
+    """What an answer with this model had to do without, the profile left out."""
+    found = []
+    if model is None:
+        found.append(Degradation.DEGRADATION_MODEL_MISSING)
+    elif not model.arrays.has_ranker:
+        found.append(Degradation.DEGRADATION_RANKER_SKIPPED)
+    if short:
+        found.append(Degradation.DEGRADATION_SHORT)
+    if engine.follower.is_stale:
+        found.append(Degradation.DEGRADATION_CATALOG_STALE)
+    return found
+
+
+def count_degradations(degradations: list[Degradation.ValueType]) -> None:
+    """Into the metrics."""
+    for degradation in degradations:
+        name = Degradation.Name(degradation).removeprefix("DEGRADATION_").lower()
+        ANSWER_DEGRADED_TOTAL.labels(name).inc()
+
+
+def attribution_token(engine: Engine, model: LoadedModel | None) -> str:
+    """A token of its own for one answer."""
+    version = model.version if model else ""
+    return make_attribution_token(engine.random_bytes(ANSWER_ID_BYTES), engine.clock.time_s(), version)

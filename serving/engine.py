@@ -1,0 +1,31 @@
+"""Everything that a request is answered with: the views that background tasks keep, and scratch memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from runtime.clock import Clock
+from serving.candidates import Gatherer
+from serving.catalogue import Catalogue
+from serving.catalogue_follower import CatalogueFollower
+from serving.eligibility import BlockedKeys, EligibilityCache
+from serving.model_store import ModelStore
+from serving.profile import ProfileReader
+from serving.trending import Trending
+
+
+@dataclass(frozen=True)
+class Engine:
+    """For the event loop's thread alone: between two awaits a request has the scratch arrays to itself."""
+
+    catalogue: Catalogue
+    follower: CatalogueFollower
+    models: ModelStore
+    profiles: ProfileReader
+    trending: Trending
+    eligibility: EligibilityCache
+    clock: Clock
+    random_bytes: Callable[[int], bytes]
+    blocked: BlockedKeys = field(default_factory=BlockedKeys)
+    gatherer: Gatherer = field(default_factory=Gatherer)

@@ -1,0 +1,48 @@
+"""How many and how long, stage by stage; the relations between the limits are asserted at the end."""
+
+from __future__ import annotations
+
+from vectorizer.limits import CANDIDATE_COUNT_MAX, GATHERED_COUNT_MAX, RING_EVENT_COUNT_MAX
+
+# Counts.
+PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 20, 200  # the contract's
+TRENDING_COUNT_MAX = 100  # candidates from the trending list; it keeps 1,000, the rest is noise
+NEW_COUNT_MAX = 20  # candidates that no model knows yet: at one in ten, enough for a page of 200
+NEW_STEP_COUNT = 10  # one place in so many may go to an item that no model knows yet
+NEW_AGE_S_MAX = 30 * 86_400  # an item that had no event in a month is no news; it only fills up
+INLINE_EVENT_COUNT_MAX, CONTEXT_ITEM_COUNT_MAX = 64, 16  # the contract's
+POOL_COUNT_MAX = 400  # candidates that diversity weighs against each other: 400 x 200 cosines take a few ms
+CATALOG_BATCH_ROW_COUNT = 2_000  # rows applied before other tasks get their turn: about 10 ms
+ATTRIBUTE_COUNT_MAX = 256  # attribute columns of a catalogue; each takes 8 bytes an item
+FILTER_DEPTH_MAX = 32  # nested parentheses; Python's own recursion ends at 1,000
+FILTER_PARSED_COUNT_MAX = 1_024  # parsed filters kept: at most 1,024 characters each, so a few MiB
+ELIGIBLE_BYTES_MAX = (
+    64 * 1024 * 1024
+)  # of compiled filters: a dozen for a million items, thousands for a small shop
+TOKEN_CHARS_MAX = 8_192  # the contract's bound of a page token
+RANK_ITEM_COUNT_MAX = 1_000  # the contract's
+
+# Milliseconds and seconds.
+CALL_MS_DEFAULT = 1_000  # for callers that set no deadline
+PROFILE_MS_MAX = 50  # Redis answers in 0.2 ms; what takes longer than this is out of order
+OFFSET_WAIT_MS_MAX = (
+    250  # for `minimum_offset`: sinks are within 100 ms at p99; beyond, the answer is worth more
+)
+OFFSET_POLL_MS_MIN, OFFSET_POLL_MS_MAX = 2, 20  # between two looks at the profile
+COMPUTE_MS_RESERVE = (
+    10  # left for everything after the profile: it takes about 1 ms, ten times that under load
+)
+TRENDING_PERIOD_S = 1.0
+CATALOG_PERIOD_S = 0.5
+MODEL_PERIOD_S = 1.0
+FOLLOW_S_MAX = 5.0  # one look at Postgres; a hanging one must not hide that it hangs
+CATALOG_STALE_S = 3.0  # without a successful look for so long, answers say CATALOG_STALE
+
+assert GATHERED_COUNT_MAX + RING_EVENT_COUNT_MAX + TRENDING_COUNT_MAX + NEW_COUNT_MAX + PAGE_SIZE_MAX <= (
+    CANDIDATE_COUNT_MAX
+)
+assert RANK_ITEM_COUNT_MAX <= CANDIDATE_COUNT_MAX
+assert NEW_COUNT_MAX * NEW_STEP_COUNT >= PAGE_SIZE_MAX
+assert PROFILE_MS_MAX + OFFSET_WAIT_MS_MAX + COMPUTE_MS_RESERVE <= CALL_MS_DEFAULT
+assert OFFSET_POLL_MS_MAX < OFFSET_WAIT_MS_MAX
+assert 2 * CATALOG_PERIOD_S < CATALOG_STALE_S

@@ -1,0 +1,78 @@
+"""A model as serving holds it: the bundle's arrays, and what one thread needs to work with them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle import open_bundle
+from bundle.index import INDEX_FILE, RowIndex
+from bundle.manifest import BundleError
+from serving.kernels import rows_of
+from vectorizer import ModelArrays, Workspace, gather, score, similar_items, vectorize
+
+PAGE_BYTES = 4_096  # of the memory that files are mapped in
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A verified, mapped and warm model. Its workspace belongs to the event loop's thread."""
+
+    version: str
+    arrays: ModelArrays
+    workspace: Workspace
+    row_by_key: NDArray[np.int32]  # (largest key + 1,) int32, -1 where the model does not know the key
+    popular_keys: NDArray[np.int32]  # (n,) int32, most popular first
+    index: RowIndex | None  # None: the catalogue is small enough for exact scans
+
+    def rows_of(self, keys: NDArray[np.int32]) -> NDArray[np.int32]:
+        """(m,) int32 keys -> (m,) int32 rows, -1 where the model does not know the key."""
+        rows = np.empty(len(keys), dtype=np.int32)
+        rows_of(keys, self.row_by_key, rows)
+        return rows
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Opens, verifies and warms the bundle at `path`; BundleError if it can't be used. Blocks for as long as that takes."""
+    bundle = open_bundle(path)
+    try:
+        arrays = ModelArrays.from_arrays(bundle.arrays, bundle.manifest.params)
+        index = _open_index(bundle.files.get(INDEX_FILE), arrays)
+        model = of_arrays(bundle.manifest.version, arrays, index)
+        _warm(model)
+    except (ValueError, KeyError, IndexError, RuntimeError) as error:
+        # Whole, but not what this engine means by a model: arrays missing, of other shapes, or rows out of range.
+        raise BundleError(path.name, f"its arrays do not fit together: {error}") from None
+    return model
+
+
+def of_arrays(version: str, arrays: ModelArrays, index: RowIndex | None = None) -> LoadedModel:
+    """The model of arrays that are in memory already."""
+    row_by_key = np.full(int(arrays.item_keys.max(initial=-1)) + 1, -1, dtype=np.int32)
+    row_by_key[arrays.item_keys] = np.arange(arrays.item_count, dtype=np.int32)
+    popular_keys = arrays.item_keys[arrays.popularity_order]
+    return LoadedModel(version, arrays, Workspace(arrays), row_by_key, popular_keys, index)
+
+
+def _open_index(path: Path | None, arrays: ModelArrays) -> RowIndex | None:
+    return RowIndex(path, arrays.factor_count) if path else None
+
+
+def _warm(model: LoadedModel) -> None:
+    """Touches every page and runs every kernel on these very arrays, so that no request waits for a disk or a compiler."""
+    arrays = model.arrays
+    for array in arrays.to_arrays().values():
+        array.reshape(-1).view(np.uint8)[::PAGE_BYTES].sum()
+    if not arrays.item_count:
+        return
+    rows = arrays.popularity_order[:1]
+    codes, times = np.ones(1, dtype=np.uint8), np.ones(1, dtype=np.uint32)
+    now = int(time.time())
+    vector = vectorize(rows, codes, times, arrays, model.workspace)
+    found = gather(rows, codes, times, vector, arrays, model.workspace)
+    score(found.rows, rows, codes, times, now, vector, arrays, model.workspace)
+    similar_items(int(rows[0]), 1, arrays)

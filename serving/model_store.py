@@ -1,0 +1,90 @@
+"""Follows the active model: open, verify and warm the new one beside the old, then swap one reference.
+
+Requests read `current` once and keep it: those that run while the reference changes end with the model they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import structlog
+
+from bundle import registry
+from bundle.manifest import VERSION_PATTERN, BundleError
+from runtime import metrics
+from runtime.clock import Clock
+from runtime.errors import RecoError
+from runtime.postgres import Pool
+from serving import limits
+from serving.model import LoadedModel, load_model
+
+REMEMBERED_FILE = ".active"  # beside the models: what to load when Postgres is away at the start
+
+
+class ModelStore:
+    """The model that answers, and the task that keeps it the active one."""
+
+    def __init__(self, models_dir: Path, pool: Pool, clock: Clock) -> None:
+        self.current: LoadedModel | None = None
+        self.models_dir = models_dir
+        self._pool = pool
+        self._clock = clock
+        self._refused = ""  # said once for each version, not every second
+
+    async def follow(self) -> None:
+        """Looks once which model is active, and swaps to it when it is another one."""
+        version = await self._wanted_version()
+        if version is None or version in (self._refused, self.current and self.current.version):
+            return
+        start_s = self._clock.monotonic_s()
+        try:
+            model = await asyncio.to_thread(load_model, self.models_dir / version)
+        except (BundleError, OSError, MemoryError) as error:
+            self._refuse(version, error)
+            return
+        self._swap(model)
+        metrics.MODEL_SWAP_SECONDS.observe(self._clock.monotonic_s() - start_s)
+
+    async def _wanted_version(self) -> str | None:
+        try:
+            async with asyncio.timeout(limits.FOLLOW_S_MAX):
+                return await registry.active_version(self._pool)
+        except (RecoError, TimeoutError):
+            return None if self.current else self._remembered_version()
+
+    def _swap(self, model: LoadedModel) -> None:
+        old, self.current, self._refused = self.current, model, ""
+        if old:
+            metrics.MODEL_INFO.remove(old.version)
+        metrics.MODEL_INFO.labels(model.version).set(1)
+        self._remember(model.version)
+        structlog.get_logger().info(
+            "model swapped", version=model.version, before=old.version if old else None
+        )
+
+    def _refuse(self, version: str, error: BaseException) -> None:
+        self._refused = version
+        reason = "bundle" if isinstance(error, BundleError) else type(error).__name__
+        metrics.MODEL_REFUSED_TOTAL.labels(reason).inc()
+        going_on = self.current.version if self.current else None
+        structlog.get_logger().error(
+            "model refused, the old one goes on", version=version, error=str(error), current=going_on
+        )
+
+    def _remember(self, version: str) -> None:
+        file = self.models_dir / REMEMBERED_FILE
+        half = file.with_suffix(f".{os.getpid()}")
+        # Only a convenience: a read-only or full disk must not stop a model from answering.
+        with contextlib.suppress(OSError):
+            half.write_text(version)
+            half.replace(file)
+
+    def _remembered_version(self) -> str | None:
+        try:
+            version = (self.models_dir / REMEMBERED_FILE).read_text()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return version if VERSION_PATTERN.fullmatch(version) else None

@@ -1,0 +1,50 @@
+"""The caller's own candidates, in order for a user."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from reco.ranking.v1.ranking_service_pb2 import RankItemsRequest, RankItemsResponse, Recommendation, Source
+
+from serving import answers
+from serving.candidates import Candidates
+from serving.engine import Engine
+from serving.model import LoadedModel
+from serving.profile import Ring, ring_of, with_inline
+from serving.ranker import rank, trending_shares
+from vectorizer import prepare, vectorize
+
+
+async def rank_items(request: RankItemsRequest, engine: Engine, deadline_s: float) -> RankItemsResponse:
+    """Ranks all known candidates once each; `deadline_s` is in the loop's clock. CallerError OFFSET_INVALID."""
+    profile, degradations = await engine.profiles.read(request, deadline_s)
+    time_s = engine.clock.time_s()
+    model = engine.models.current
+    ring = with_inline(ring_of(profile), request.recent_events, engine.catalogue, time_s)
+    item_ids = list(dict.fromkeys(request.item_ids))
+    keys = engine.catalogue.keys_of(item_ids)
+    scores = _scores(keys, ring, engine, model, time_s)
+    order = np.argsort(-scores, kind="stable")
+    parts = zip(keys[order].tolist(), scores[order].tolist(), strict=True)
+    id_of = engine.catalogue.id_of
+    degradations += answers.degradations_of(engine, model, False)
+    return RankItemsResponse(
+        items=[Recommendation(item_id=id_of(k), score=s, source=Source.SOURCE_CALLER) for k, s in parts],
+        unknown_item_ids=[i for i in item_ids if engine.catalogue.key_of(i) is None],
+        model_version=model.version if model else "",
+        attribution_token=answers.attribution_token(engine, model),
+        degradations=degradations,
+    )
+
+
+def _scores(
+    keys: NDArray[np.int32], ring: Ring, engine: Engine, model: LoadedModel | None, time_s: float
+) -> NDArray[np.float32]:
+    trending = engine.trending.current
+    if model is None:
+        return trending_shares(keys, trending)
+    rows = model.rows_of(ring.keys)
+    vector = vectorize(rows, ring.codes, ring.times, model.arrays, model.workspace)
+    prepare(rows, ring.codes, model.arrays, model.workspace)
+    candidates = Candidates(keys, model.rows_of(keys), np.zeros(len(keys), dtype=np.uint8))
+    return rank(candidates, ring, rows, vector, model, trending, time_s)

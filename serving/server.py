@@ -1,0 +1,123 @@
+"""One serving process: its parts, its background tasks, its gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2
+from reco.ranking.v1 import (
+    model_service_pb2,
+    model_service_pb2_grpc,
+    ranking_service_pb2,
+    ranking_service_pb2_grpc,
+)
+
+from runtime.clock import Clock, SystemClock
+from runtime.postgres import Pool, make_pool
+from runtime.redis_client import connect
+from runtime.rpc import start_server, stop_server
+from runtime.settings import Settings
+from serving import limits
+from serving.catalogue import Catalogue
+from serving.catalogue_follower import CatalogueFollower
+from serving.eligibility import EligibilityCache
+from serving.engine import Engine
+from serving.model_store import ModelStore
+from serving.models_service import ModelService
+from serving.profile import ProfileReader
+from serving.service import RankingService
+from serving.trending import Trending
+from serving.warm import warm_up
+
+SERVICES = (
+    ranking_service_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+REDIS_RETRIES_MAX = 1  # a connection that was cut is made anew at once; a store that is away is not waited for
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server that is ready."""
+
+    engine: Engine
+    pool: Pool
+    port: int
+
+
+@asynccontextmanager
+async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Serving]:
+    """Starts everything, warm; stops everything at the end. Stores that are away are no reason not to start."""
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        pool = make_pool(settings.postgres_url)
+        await pool.open(wait=False)
+        stack.push_async_callback(pool.close)
+        redis = connect(settings.redis_url, REDIS_RETRIES_MAX)
+        stack.push_async_callback(redis.aclose)
+        catalogue = Catalogue()
+        engine = Engine(
+            catalogue,
+            CatalogueFollower(catalogue, pool, clock),
+            ModelStore(settings.models_dir, pool, clock),
+            ProfileReader(redis, settings.partition_count),
+            Trending(redis, clock),
+            EligibilityCache(catalogue),
+            clock,
+            os.urandom,
+        )
+        port = await _serve(stack, settings, engine, pool)
+        yield Serving(engine, pool, port)
+
+
+async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool: Pool) -> int:
+    """The port opens at once and health says NOT_SERVING until kernels, catalogue and model are there."""
+
+    def add_services(server: grpc.aio.Server) -> list[str]:
+        ranking_service_pb2_grpc.add_RankingServiceServicer_to_server(RankingService(engine), server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(engine.models, pool), server)
+        return list(SERVICES)
+
+    address = f"{settings.host}:{settings.ranking_port}"
+    server, health, port = await start_server(address, add_services, ready=False)
+    stack.push_async_callback(stop_server, server, health)
+    await asyncio.to_thread(warm_up)
+    await asyncio.gather(engine.follower.follow(), engine.trending.refresh(), engine.models.follow())
+    _repeat(stack, engine.follower.follow, limits.CATALOG_PERIOD_S)
+    _repeat(stack, engine.trending.refresh, limits.TRENDING_PERIOD_S)
+    _repeat(stack, engine.models.follow, limits.MODEL_PERIOD_S)
+    for name in ("", *SERVICES):
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    model = engine.models.current
+    structlog.get_logger().info(
+        "ready", port=port, items=engine.catalogue.size, model=model.version if model else None
+    )
+    return port
+
+
+def _repeat(stack: AsyncExitStack, look: Callable[[], Awaitable[object]], period_s: float) -> None:
+    task = asyncio.create_task(_look_again(look, period_s))
+    stack.push_async_callback(_end, task)
+
+
+async def _look_again(look: Callable[[], Awaitable[object]], period_s: float) -> None:
+    while True:
+        await asyncio.sleep(period_s)
+        try:
+            await look()
+        except Exception:
+            # Not foreseen, but a view that is no longer followed would only be noticed much later.
+            structlog.get_logger().exception("a background task failed, it goes on")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

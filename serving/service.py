@@ -1,0 +1,55 @@
+"""The RPC edge of RankingService: deadlines in, answers out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+from reco.ranking.v1 import ranking_service_pb2_grpc
+from reco.ranking.v1.ranking_service_pb2 import (
+    RankItemsRequest,
+    RankItemsResponse,
+    RecommendRequest,
+    RecommendResponse,
+    SimilarItemsRequest,
+    SimilarItemsResponse,
+)
+
+from serving import limits
+from serving.answers import count_degradations
+from serving.engine import Engine
+from serving.pipeline import recommend
+from serving.rank_items import rank_items
+from serving.similar import similar_items
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RankingService(ranking_service_pb2_grpc.RankingServiceServicer):
+    """Answers what to show. Requests are validated before they come here (runtime/rpc.py)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def Recommend(self, request: RecommendRequest, context: Context) -> RecommendResponse:  # noqa: N802 - the contract's name
+        answer = await recommend(request, self._engine, _deadline_s(context))
+        count_degradations(list(answer.degradations))
+        return answer
+
+    async def RankItems(self, request: RankItemsRequest, context: Context) -> RankItemsResponse:  # noqa: N802 - as above
+        answer = await rank_items(request, self._engine, _deadline_s(context))
+        count_degradations(list(answer.degradations))
+        return answer
+
+    async def SimilarItems(self, request: SimilarItemsRequest, context: Context) -> SimilarItemsResponse:  # noqa: N802 - as above
+        answer = similar_items(request, self._engine)
+        count_degradations(list(answer.degradations))
+        return answer
+
+
+def _deadline_s(context: Context) -> float:
+    """When the profile must be there, in the loop's clock: what comes after it has COMPUTE_MS_RESERVE."""
+    remaining_s = context.time_remaining()
+    left_ms = limits.CALL_MS_DEFAULT if remaining_s is None else remaining_s * 1000
+    return asyncio.get_running_loop().time() + max(left_ms - limits.COMPUTE_MS_RESERVE, 0) / 1000

@@ -1,0 +1,141 @@
+"""Publishes a model: bundle, registry, and activation unless it is worse than the active one by more than the margin."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from reco.errors.v1 import error_reason_pb2
+
+import bundle
+from bundle import registry
+from bundle.index import EXACT_ITEMS_MAX, INDEX_FILE, build_index
+from bundle.manifest import Manifest
+from runtime.clock import Clock, SystemClock
+from runtime.errors import DependencyError
+from runtime.postgres import Pool
+from runtime.settings import Settings
+
+METRIC = "ndcg_at_10"  # what models are compared by; its prefix says which part of the model scored it
+PREFIXES = ("ranker", "vectorizer")  # the first that a model has is what it answers with
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a model."""
+
+    version: str
+    activated: bool
+    reason: str  # for people
+
+
+async def publish(
+    settings: Settings,
+    pool: Pool,
+    arrays: Mapping[str, np.ndarray],
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    event_count: int,
+    note: str,
+    clock: Clock | None = None,
+) -> Outcome:
+    """Writes the bundle, registers it and activates it, or holds it and says why.
+
+    DependencyError STORAGE_FULL if the disk is full, STORE_UNAVAILABLE if Postgres does not answer: then nothing is
+    registered and the active model stays.
+    """
+    now_s = (clock or SystemClock()).time_s()
+    version = new_version(now_s, uuid4().hex)
+    manifest = await asyncio.to_thread(_write, settings.models_dir, version, arrays, params, metrics, now_s)
+    active = await registry.active_model(pool)
+    verdict = judge(metrics, active, settings.model_margin)
+    row = registry.ModelRow(
+        version=version,
+        state=registry.PUBLISHED if verdict is None else registry.HELD,
+        create_time=datetime.fromtimestamp(now_s, UTC),
+        activate_time=None,
+        metrics=metrics,
+        item_count=len(arrays["item_keys"]),
+        event_count=event_count,
+        size_bytes=manifest.size_bytes,
+        has_ranker=len(arrays["forest_features"]) > 0,
+        note="; ".join(part for part in (note, verdict) if part),
+    )
+    await registry.register(pool, row)
+    if verdict is not None:
+        return Outcome(version, False, verdict)
+    reason = f"published, {quality_text(metrics)}"
+    await registry.activate(pool, version, reason)
+    return Outcome(version, True, reason)
+
+
+def new_version(time_s: float, random_hex: str) -> str:
+    """A version that sorts by time: "20261123T101500-4f1c2a"."""
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y%m%dT%H%M%S}-{random_hex[:6]}"
+
+
+def judge(metrics: Mapping[str, float], active: registry.ModelRow | None, margin: float) -> str | None:
+    """Why a model with these metrics is held, for people; None if it may be activated.
+
+    `margin` is relative: 0.02 holds what scores less than 98 % of the active model's NDCG@10.
+    """
+    mine, theirs = quality(metrics), quality(active.metrics) if active else None
+    if active is None or theirs is None or (mine is not None and mine >= theirs * (1 - margin)):
+        return None
+    return (
+        f"held: {quality_text(metrics)} is worse than {theirs:.4f} of the active model {active.version} by more than"
+        f" {margin:.0%}; activate it by hand if that is meant"
+    )
+
+
+def quality(metrics: Mapping[str, float]) -> float | None:
+    """NDCG@10 of what the model answers with: the ranker's, else the vectorizer's; None if it was not measured."""
+    found = (metrics.get(f"{prefix}_{METRIC}") for prefix in PREFIXES)
+    return next((value for value in found if value is not None), None)
+
+
+def quality_text(metrics: Mapping[str, float]) -> str:
+    """The quality for people."""
+    value = quality(metrics)
+    return "NDCG@10 not measured" if value is None else f"NDCG@10 {value:.4f}"
+
+
+def _write(
+    models_dir: Path,
+    version: str,
+    arrays: Mapping[str, np.ndarray],
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    now_s: float,
+) -> Manifest:
+    """Blocks: minutes for an index over a million items."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = _index_files(Path(folder), arrays)
+        try:
+            path = bundle.write(models_dir, version, arrays, params, metrics, files, now_s)
+        except PermissionError as error:
+            raise _not_writable(models_dir, error) from None
+    return bundle.open_bundle(path, verify=False).manifest
+
+
+def _index_files(folder: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Path]:
+    factors = arrays["factors"]
+    if len(factors) <= EXACT_ITEMS_MAX:
+        return {}
+    path = folder / INDEX_FILE
+    build_index(factors, path)
+    return {INDEX_FILE: path}
+
+
+def _not_writable(models_dir: Path, error: OSError) -> DependencyError:
+    message = (
+        f"{models_dir} can't be written to ({error.strerror}); no model was published, see RECO_MODELS_URL"
+    )
+    return DependencyError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, {"store": "models"})
