@@ -160,7 +160,7 @@ def _from_grpc(error: grpc.aio.AioRpcError, service: str, timeout_ms: int) -> Pr
 
 def unavailable(service: str) -> Problem:
     """The service behind the gateway does not answer."""
-    detail = f"{service} does not answer; retry with back-off"
+    detail = f"no answer from {service}; retry with back-off"
     metadata = {"service": service, "retry_delay_ms": str(RETRY_AFTER_S_DEFAULT * 1000)}
     return Problem(503, error_reason_pb2.ERROR_REASON_SERVICE_UNAVAILABLE, detail, metadata)
 
