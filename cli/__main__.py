@@ -1,0 +1,5 @@
+"""`python -m cli` is `reco`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,53 @@
+"""Where the running system is: `reco up` leaves a note in its data folder, the other commands read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import orjson
+from reco.errors.v1 import error_reason_pb2
+
+from runtime.errors import StateError
+from runtime.rpc import MESSAGE_BYTES_MAX
+from runtime.settings import Settings, load_settings
+
+NOTE = "running.json"
+
+
+def write_note(settings: Settings) -> Path:
+    """Notes the stores' URLs; only the owner may read them, since a URL can hold a password."""
+    note = settings.data_dir / NOTE
+    note.touch(mode=0o600)
+    note.write_bytes(orjson.dumps({"redis_url": settings.redis_url, "postgres_url": settings.postgres_url}))
+    return note
+
+
+def running_settings() -> Settings:
+    """The settings of the system that runs here; StateError when none does and no URLs are set."""
+    settings = load_settings()
+    if settings.redis_url and settings.postgres_url:
+        return settings
+    try:
+        note = orjson.loads((settings.data_dir / NOTE).read_bytes())
+    except FileNotFoundError:
+        message = (
+            f"nothing runs on {settings.data_dir.resolve()}: start it with `reco up`, or set RECO_DATA_DIR, or "
+            "RECO_REDIS_URL and RECO_POSTGRES_URL"
+        )
+        raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message) from None
+    return load_settings(
+        redis_url=settings.redis_url or note["redis_url"],
+        postgres_url=settings.postgres_url or note["postgres_url"],
+    )
+
+
+@contextmanager
+def calls(service: Callable[[Any], Any], host: str, port: int) -> Iterator[Any]:
+    """The stub `service` over a connection to one of our gRPC servers. Its calls wait: the generated types know asyncio only."""
+    options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX), ("grpc.enable_retries", 1)]
+    with grpc.insecure_channel(f"{host}:{port}", options=options) as connection:
+        yield service(connection)
