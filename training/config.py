@@ -24,6 +24,7 @@ class BaseConfig:
     fold_confidence: float = 60.0  # the same in the fold-in, where recency and type scale it
     decay: float = 0.3  # by position in the ring, newest first
     decay_slow: float = 0.03  # of the second vector that the ranker compares with
+    decay_fast: float = 1.0  # of the third: the newest few events
     neighbour_count: int = 100
     ease_regularization: float = 300.0
     cosine_shrink: float = 10.0
@@ -55,18 +56,18 @@ class RankerConfig:
     loss: str = "YetiRank"
     tree_count: int = 300
     depth: int = 6
-    learning_rate: float = 0.08
+    learning_rate: float = 0.06
     l2: float = 5.0
     window_count: int = 12
     first_share: float = 0.3  # of the events that only feed the first window's model
-    group_count_max: int = 6_000
-    negative_count: int = 60  # kept of a group's candidates
+    group_count_max: int = 14_000
+    negative_count: int = 25  # kept of a group's candidates
     ring_event_count_min: int = 3
     thread_count: int = 2
 
 
 QUICK_RANKER = RankerConfig(
-    loss="QuerySoftMax", tree_count=150, window_count=5, group_count_max=2_000, negative_count=40
+    loss="QuerySoftMax", tree_count=80, depth=5, window_count=6, group_count_max=4_000, negative_count=25
 )
 
 

@@ -111,6 +111,7 @@ def _params(dataset: Dataset, config: BaseConfig) -> dict[str, Any]:
         "confidence": config.fold_confidence,
         "decay": config.decay,
         "decay_slow": config.decay_slow,
+        "decay_fast": config.decay_fast,
         "bucket_start_s": _bucket_start_s(dataset, config),
         "bucket_width_s": config.bucket_width_s,
         "event_count": len(dataset),

@@ -17,7 +17,7 @@ _QUERY = """
 SELECT dense_rank() OVER (ORDER BY subject) - 1 AS user_number, item_key, code, time_s
 FROM (
   SELECT event_id, any_value(subject) AS subject, any_value(item_key) AS item_key,
-         any_value({code}) AS code, min({time}) AS time_s
+         any_value(signal) AS code, min({time}) AS time_s
   FROM read_parquet($files, union_by_name = true)
   WHERE subject IS NOT NULL AND item_key IS NOT NULL AND event_time IS NOT NULL
   GROUP BY event_id

@@ -57,8 +57,8 @@ def _chosen_events(dataset: Dataset, ranker: RankerConfig, start: int) -> NDArra
     mixed = positions + np.uint64(ranker.seed * 0x9E3779B97F4A7C15 % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return positions[mixed < np.uint64(int(share * (2**64 - 1)))].astype(np.int64)
+    uniform = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) / 2.0**53  # in [0, 1)
+    return positions[uniform < share].astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,13 @@ FEATURES = (
     "idle",  # log of seconds since the newest event
     "session_count",  # events within the visit
     "user_liking",  # mean liking of the ring
+    "personal_fast",  # inner product with the vector of the newest few events
+    # Distance to the best of the request's candidates: the same in a small model of last month and a large one of now.
+    "personal_behind",
+    "personal_slow_behind",
+    "personal_cosine_behind",
+    "transition_slow_share",  # of the best candidate's
+    "similar_slow_share",
 )
 FEATURE_COUNT = len(FEATURES)
 
@@ -72,6 +79,23 @@ def _bucket_share(counts: Float32, totals: Float32, end: int, width: int, item_c
 
 
 @njit(cache=True, nogil=True)
+def _fill_relative(out: Float32, count: int) -> None:
+    for feature in range(3):
+        best = np.float32(-np.inf)
+        for c in range(count):
+            best = max(best, out[feature, c])
+        for c in range(count):
+            out[31 + feature, c] = out[feature, c] - best
+    for feature in range(2):
+        source = 5 if feature == 0 else 8
+        best = np.float32(1e-9)
+        for c in range(count):
+            best = max(best, out[source, c])
+        for c in range(count):
+            out[34 + feature, c] = out[source, c] / best
+
+
+@njit(cache=True, nogil=True)
 def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
     candidates: Int32,
     rows: Int32,
@@ -80,6 +104,7 @@ def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
     now: int,
     vector: Float32,
     slow_vector: Float32,
+    fast_vector: Float32,
     sums: Float32,
     factors: Float32,
     factor_norms: Float32,
@@ -195,3 +220,5 @@ def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
         out[27, c] = idle
         out[28, c] = session
         out[29, c] = liking_sum / long_total
+        out[30, c] = inner_product(fast_vector, factor)
+    _fill_relative(out, candidates.shape[0])

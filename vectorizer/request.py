@@ -64,8 +64,6 @@ def prepare(rows: Int32, codes: Codes, model: ModelArrays, workspace: Workspace)
         workspace.sums,
         workspace.touched,
     )
-    if model.has_ranker:
-        _fold(rows, codes, model, workspace, np.float32(model.params["decay_slow"]), workspace.slow_vector)
 
 
 def gather(
@@ -150,6 +148,8 @@ def features(
     `prepare` or `gather` of the same ring must have run on this workspace before.
     """
     rows, codes = rows[-limits.RING_EVENT_COUNT_MAX :], codes[-limits.RING_EVENT_COUNT_MAX :]
+    _fold(rows, codes, model, workspace, np.float32(model.params["decay_slow"]), workspace.slow_vector)
+    _fold(rows, codes, model, workspace, np.float32(model.params["decay_fast"]), workspace.fast_vector)
     out = workspace.features[:, : len(candidates)]
     fill_features(
         candidates,
@@ -159,6 +159,7 @@ def features(
         now,
         vector,
         workspace.slow_vector,
+        workspace.fast_vector,
         workspace.sums,
         model.factors,
         model.factor_norms,

@@ -48,6 +48,7 @@ def _tiny_model() -> ModelArrays:
         params={
             "decay": 0.2,
             "decay_slow": 0.03,
+            "decay_fast": 1.0,
             "confidence": 1.0,
             "bucket_start_s": 0,
             "bucket_width_s": 1,

@@ -19,6 +19,7 @@ class Workspace:
         self.matrix = np.zeros((d, d), dtype=np.float32)
         self.vector = np.zeros(d, dtype=np.float32)
         self.slow_vector = np.zeros(d, dtype=np.float32)
+        self.fast_vector = np.zeros(d, dtype=np.float32)
         self.weights = np.zeros(limits.RING_EVENT_COUNT_MAX, dtype=np.float32)
         self.sums = np.zeros((n, ACCUMULATOR_COUNT), dtype=np.float32)
         self.touched = np.zeros(n, dtype=np.int32)
