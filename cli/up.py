@@ -20,7 +20,7 @@ from cli.system import write_note
 from cli.tables import MOVIELENS, read_source
 from cli.train import start_run, watch
 from ingest.server import MIGRATIONS
-from ingest.upkeep import lags
+from ingest.lag import lags
 from runtime.errors import RecoError
 from runtime.log import configure_logging
 from runtime.migrate import migrate

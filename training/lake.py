@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from profiles.signals import Signal
 from training.dataset import Dataset, DatasetError, Items, build
 
-# A redelivered event may stand in two files: the first by arrival counts. `event_id` breaks ties in time, so that the
-# same files give the same data set in whatever order they are listed.
+# A redelivered event may stand in two files and counts once. Events of one second stand in the order of
+# the profile's ring (profiles/codec.py: signal, then key), so that training sees what serving will; `event_id` breaks what
+# is still a tie, so that the same files give the same data set in whatever order they are listed.
 _QUERY = """
 SELECT dense_rank() OVER (ORDER BY subject) - 1 AS user_number, item_key, code, time_s
 FROM (
@@ -23,14 +24,14 @@ FROM (
   GROUP BY event_id
 )
 WHERE time_s BETWEEN 0 AND 4294967295
-ORDER BY time_s, event_id
+ORDER BY time_s, code, item_key, event_id
 """
 
 
 def read_lake(files: Sequence[str], items: Items | None = None) -> Dataset:
-    """The events of Parquet files (paths or globs) with the columns event_id, subject, item_key, code, event_time.
+    """The events of Parquet files (paths or globs) with the columns event_id, subject, item_key, signal and event_time.
 
-    `code` is a signal code, `event_time` a timestamp or unix seconds. `items` describes them; keys that it does not
+    `signal` is a signal code, `event_time` a timestamp or unix seconds. `items` describes them; keys that it does not
     hold, and all if it is None, are known by their events alone. DatasetError: no files, no events, or other columns.
     """
     if not files:
@@ -55,7 +56,7 @@ def _fetch(files: Sequence[str]) -> dict[str, NDArray[np.int64]]:
     with duckdb.connect(":memory:") as connection:
         types = _types(connection, files)
         time = "event_time" if types["event_time"] in _INTEGERS else "epoch(event_time)"
-        query = _QUERY.format(code="code", time=f"CAST(floor({time}) AS BIGINT)")
+        query = _QUERY.format(time=f"CAST(floor({time}) AS BIGINT)")
         found = connection.execute(query, {"files": list(files)}).fetchnumpy()
         return {name: np.asarray(values) for name, values in found.items()}
 
@@ -67,7 +68,7 @@ def _types(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> dict[
     query = "DESCRIBE SELECT * FROM read_parquet($files, union_by_name = true)"
     found = connection.execute(query, {"files": list(files)}).fetchall()
     types = {str(row[0]): str(row[1]) for row in found}
-    missing = sorted({"event_id", "subject", "item_key", "code", "event_time"} - set(types))
+    missing = sorted({"event_id", "subject", "item_key", "signal", "event_time"} - set(types))
     if missing:
         raise DatasetError(
             f"the lake's files lack the columns {', '.join(missing)}: another version wrote them"

@@ -16,7 +16,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def _write(path, rows):
-    names = ["event_id", "subject", "item_key", "code", "event_time"]
+    names = ["event_id", "subject", "item_key", "signal", "event_time"]
     columns = list(zip(*rows, strict=True))
     times = [START + timedelta(seconds=s) for s in columns[4]]
     arrays = [
