@@ -12,12 +12,14 @@ from ingest import consumer, upkeep
 from ingest.consumer import Sink
 from ingest.lake_files import open_lake
 from ingest.lease import Lease
+from ingest.schema import MIGRATIONS
 from ingest.sinks.lake import LakeSink
 from ingest.sinks.postgres import PostgresSink
 from ingest.sinks.profile import ProfileSink
 from ingest.stream import SINKS, StreamReader
 from runtime import lifecycle, metrics
 from runtime.clock import SystemClock
+from runtime.migrate import migrate
 from runtime.postgres import Pool, open_pool
 from runtime.redis_client import CONNECTIONS_MAX, connect
 from runtime.settings import Settings
@@ -26,12 +28,13 @@ METRICS_PORT_OFFSET = 1
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
-    """Runs until `stop`."""
+    """Brings the schema forward, then carries until `stop`."""
     connections_max = (
         len(SINKS) * settings.partition_count + CONNECTIONS_MAX
     )  # each reader holds one while it waits
     redis = connect(settings.redis_url, retries_max=0, connections_max=connections_max)
     async with redis, open_pool(settings.postgres_url) as pool:
+        await migrate(pool, MIGRATIONS)
         metrics.serve_metrics(settings.host, settings.metrics_port_base + METRICS_PORT_OFFSET)
         await run_all(settings, redis, pool, stop)
 

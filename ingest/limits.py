@@ -25,16 +25,16 @@ SEQUENCE_TURN = (
 assert SEQUENCE_TURN + APPEND_ENTRIES_MAX < 1 << 16
 
 # The sinks.
-PROFILE_BATCH_EVENTS_MAX = 500  # written in some 30 ms, so that no event waits long for the ones before it
+PROFILE_BATCH_EVENTS_MAX = 1_000  # written in some 50 ms, so that no event waits long for the ones before it
 POSTGRES_BATCH_EVENTS_MAX = 1_000
 LAKE_BATCH_EVENTS_MAX = 20_000  # of one file: about 1 MB
 LAKE_FILL_S_MAX = 2.0  # how old the lake may be while few events come
-THREAD_EVENTS_MIN = 1_000  # decoding more than this would keep the profile sink's events waiting
+THREAD_EVENTS_MIN = 2_000  # decoding more than this would keep the profile sink's events waiting
 
 # Failing.
 RETRY_WAIT_S_MIN = 0.05
 RETRY_WAIT_S_MAX = 2.0  # a store that is back is found again within this
-LEASE_TTL_S = 6.0  # after a consumer was killed, its successor waits for so long
+LEASE_TTL_S = 10.0  # after a consumer was killed, its successor waits for so long
 LEASE_RENEW_S = 1.5
 
 assert LEASE_TTL_S > LEASE_RENEW_S + BLOCK_WAIT_S_MAX + LAKE_FILL_S_MAX, (

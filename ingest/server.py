@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 import structlog
@@ -12,6 +11,7 @@ from reco.ingest.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 from redis.asyncio import Redis
 
 from ingest.keys import ItemKeys
+from ingest.schema import MIGRATIONS as MIGRATIONS
 from ingest.service import IngestService
 from ingest.stream import StreamWriter
 from ingest.writer import EventWriter
@@ -22,7 +22,6 @@ from runtime.postgres import Pool, open_pool
 from runtime.redis_client import connect
 from runtime.settings import Settings
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 SERVICE_NAME = ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
 
 

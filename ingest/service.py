@@ -65,9 +65,7 @@ class IngestService(pb_grpc.IngestServiceServicer):
         return pb.UpsertUsersResponse(created_count=created, updated_count=updated)
 
 
-def _sort_out(
-    chunk: pb.ImportEventsRequest, first: int
-) -> tuple[dict[int, Event], list[pb.EventOutcome]]:
+def _sort_out(chunk: pb.ImportEventsRequest, first: int) -> tuple[dict[int, Event], list[pb.EventOutcome]]:
     """What holds to the contract, by number, and rejections of the rest. One look is enough where all is well."""
     numbered = dict(enumerate(chunk.events, first))
     try:

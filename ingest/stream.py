@@ -89,6 +89,11 @@ def stream_key(partition: int) -> str:
     return f"reco:{{events:{partition}}}"
 
 
+def entry_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    """An entry from the store's id and fields; deleted ones come without."""
+    return Entry(pack_offset(entry_id), fields.get(b"e", b""), fields.get(b"s", b"").decode())
+
+
 def dead_letters_key(partition: int) -> str:
     """The key of a partition's dead letters."""
     return f"{stream_key(partition)}:dead"
@@ -196,11 +201,7 @@ def _entries(answer: Any) -> list[Entry]:
     rows = [row for stream in streams for row in stream]
     if rows and rows[0] and isinstance(rows[0][0], (list, tuple)):
         rows = [row for nested in rows for row in nested]
-    return [_entry(entry_id, fields or {}) for entry_id, fields in rows]
-
-
-def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-    return Entry(pack_offset(entry_id), fields.get(b"e", b""), fields.get(b"s", b"").decode())
+    return [entry_of(entry_id, fields or {}) for entry_id, fields in rows]
 
 
 def _full(partition: int, entries_max: int) -> OverloadError:

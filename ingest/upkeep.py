@@ -1,4 +1,4 @@
-"""What the stream needs beside reading and writing: how far each sink is behind, and trimming what all have."""
+"""What the stream needs beside reading and writing: letting go of what all sinks have, and saying how far each is behind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from ingest import limits
+from ingest.lag import groups_of, lags
 from ingest.stream import SINKS, stream_key
 from profiles.offsets import entry_id_of, pack_offset
 from runtime import metrics
@@ -19,20 +19,9 @@ from runtime.errors import RecoError
 from runtime.redis_client import redis_errors
 
 
-async def lags(redis: Redis, partition_count: int) -> dict[str, dict[int, int]]:
-    """Entries that each sink has not acknowledged, by sink and partition. Raises DependencyError."""
-    behind: dict[str, dict[int, int]] = {sink: {} for sink in SINKS}
-    for partition in range(partition_count):
-        groups = await _groups(redis, partition)
-        length = await _length(redis, partition)
-        for sink in SINKS:
-            behind[sink][partition] = _lag(groups[sink], length) if sink in groups else length
-    return behind
-
-
 async def trim(redis: Redis, partition: int) -> None:
     """Lets go of what every sink has acknowledged; as long as one of them has never come, of nothing."""
-    groups = await _groups(redis, partition)
+    groups = await groups_of(redis, partition)
     if not all(sink in groups for sink in SINKS):
         return
     floor = min([await _floor(redis, partition, groups[sink]) for sink in SINKS])
@@ -67,28 +56,6 @@ async def _repeat(work: Callable[[], Awaitable[None]], every_s: float, stop: asy
             )
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), every_s)
-
-
-async def _groups(redis: Redis, partition: int) -> dict[str, Any]:
-    with redis_errors():
-        try:
-            rows: Any = await redis.xinfo_groups(stream_key(partition))
-        except ResponseError as error:
-            if "no such key" in str(error):
-                return {}
-            raise
-    return {row["name"].decode(): row for row in rows}
-
-
-async def _length(redis: Redis, partition: int) -> int:
-    with redis_errors():
-        return int(await redis.xlen(stream_key(partition)))
-
-
-def _lag(group: Any, length: int) -> int:
-    """`lag` counts what was not delivered; the store leaves it out when it can't tell: then all may be."""
-    undelivered = group.get("lag")
-    return int(group["pending"]) + (length if undelivered is None else int(undelivered))
 
 
 async def _floor(redis: Redis, partition: int, group: Any) -> int:

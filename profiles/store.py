@@ -42,12 +42,10 @@ async def read_profile(redis: Redis, subject: str) -> bytes | None:
 
 
 async def read_profiles(redis: Redis, subjects: Sequence[str]) -> list[bytes | None]:
-    """The stored profiles of many subjects, in one round trip."""
-    pipeline = redis.pipeline(transaction=False)
-    for subject in subjects:
-        pipeline.get(profile_key(subject))
-    values: list[bytes | None] = await pipeline.execute()
-    return values
+    """The stored profiles of many subjects, n > 0, in one command."""
+    values = await redis.mget([profile_key(subject) for subject in subjects])
+    return cast(list[bytes | None], values)
+
 
 
 async def apply(redis: Redis, subjects: Sequence[str], select: Select, ttl_s: int) -> None:

@@ -28,8 +28,9 @@ assert TRENDING_TTL_S >= 2 * WEEK_S
 def counts(events: Sequence[tuple[float, int, int]], now_s: float) -> dict[int, dict[int, float]]:
     """Weights by week's start and item key, from (unix seconds, signal, item key). Old events no longer trend."""
     weeks: dict[int, dict[int, float]] = {}
+    earliest_s = week_start_s(now_s) - WEEK_S
     for time_s, signal, key in events:
-        if signal not in AGAINST and time_s >= week_start_s(now_s) - WEEK_S:
+        if time_s >= earliest_s and signal not in AGAINST:
             start_s = week_start_s(time_s)
             week = weeks.setdefault(start_s, {})
             week[key] = week.get(key, 0.0) + math.exp((time_s - start_s) / TRENDING_TAU_S)

@@ -19,6 +19,7 @@ POOL_WAIT_S_MAX = (
     5.0  # for a free connection; also how long an outage is waited out before the caller is told
 )
 POOL_WAITING_MAX = 256  # callers in line; more are told to come back
+RECONNECT_S_MAX = 1.0  # of one try to come back; the next caller starts another, so pauses never grow
 STATEMENT_WAIT_MS_MAX = 30_000  # our statements take milliseconds; a thousand rows under load a second
 DISK_RETRY_DELAY_MS = 5000
 
@@ -34,7 +35,7 @@ def make_pool(url: str) -> Pool:
     return AsyncConnectionPool(
         url,
         kwargs={"connect_timeout": CONNECT_WAIT_S_MAX, "options": options},
-        min_size=1, max_size=CONNECTIONS_MAX, timeout=POOL_WAIT_S_MAX, max_waiting=POOL_WAITING_MAX,
+        min_size=1, max_size=CONNECTIONS_MAX, timeout=POOL_WAIT_S_MAX, max_waiting=POOL_WAITING_MAX, reconnect_timeout=RECONNECT_S_MAX,
         check=AsyncConnectionPool.check_connection, open=False,
     )  # fmt: skip
 

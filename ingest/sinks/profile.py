@@ -19,6 +19,8 @@ from runtime.redis_client import redis_errors
 
 DAY_S = 86_400
 
+Signalled = tuple[int, int, int]  # unix seconds, signal, item key
+
 
 class ProfileSink:
     """Idempotent by offset: a profile knows the newest entry that it counts in, and entries come in order."""
@@ -37,28 +39,31 @@ class ProfileSink:
     async def write(self, events: Sequence[StreamEvent]) -> None:
         """Merges events into their subjects' profiles. Raises DependencyError."""
         by_subject = _by_subject(events)
-        applied: dict[str, list[StreamEvent]] = {}
+        applied: dict[str, list[Signalled]] = {}
 
         def select(subject: str, applied_offset: int) -> tuple[NDArray[np.uint64], int] | None:
             own = by_subject[subject]
-            applied[subject] = own[bisect_right(own, applied_offset, key=lambda event: event.offset) :]
-            return (_pack(applied[subject]), own[-1].offset) if applied[subject] else None
+            fresh = own[bisect_right(own, applied_offset, key=lambda event: event.offset) :]
+            applied[subject] = [_signalled(event) for event in fresh]
+            return (_pack(applied[subject]), own[-1].offset) if fresh else None
 
         with redis_errors():
             await store.apply(self._redis, list(by_subject), select, self._ttl_s)
             await self._add_trending([event for own in applied.values() for event in own])
         self._observe_freshness(events)
 
-    async def _add_trending(self, events: list[StreamEvent]) -> None:
+    async def _add_trending(self, events: list[Signalled]) -> None:
         """Only for what was counted in just now: redelivery counts nothing twice."""
-        weeks = trending.counts([_trend(event) for event in events], self._clock.time_s())
+        weeks = trending.counts(events, self._clock.time_s())
         if weeks:
             await trending.add(self._redis, weeks)
 
     def _observe_freshness(self, events: Sequence[StreamEvent]) -> None:
         now_micros = self._clock.time_s() * 1e6
-        for event in events:
-            metrics.FRESHNESS_SECONDS.observe((now_micros - micros_of(event.accepted.accept_time)) / 1e6)
+        for accept_micros in {
+            micros_of(event.accepted.accept_time) for event in events
+        }:  # one for each write
+            metrics.FRESHNESS_SECONDS.observe((now_micros - accept_micros) / 1e6)
 
 
 def _by_subject(events: Sequence[StreamEvent]) -> dict[str, list[StreamEvent]]:
@@ -68,12 +73,10 @@ def _by_subject(events: Sequence[StreamEvent]) -> dict[str, list[StreamEvent]]:
     return by_subject
 
 
-def _pack(events: Sequence[StreamEvent]) -> NDArray[np.uint64]:
-    return np.array(
-        [pack_event(time_s, signal, key) for time_s, signal, key in map(_trend, events)], np.uint64
-    )
+def _pack(events: Sequence[Signalled]) -> NDArray[np.uint64]:
+    return np.array([pack_event(*event) for event in events], np.uint64)
 
 
-def _trend(event: StreamEvent) -> tuple[int, int, int]:
+def _signalled(event: StreamEvent) -> Signalled:
     accepted = event.accepted
     return accepted.event.event_time.seconds, signal_of(accepted.event), accepted.item_key

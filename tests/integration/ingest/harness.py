@@ -11,7 +11,7 @@ from reco.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from redis.asyncio import Redis
 
 from ingest.consumer_main import run_all
-from ingest.upkeep import lags
+from ingest.lag import lags
 from runtime.postgres import Pool
 from runtime.settings import Settings
 

@@ -1,0 +1,5 @@
+"""Where the schema's steps stand; runtime/migrate.py applies them."""
+
+from pathlib import Path
+
+MIGRATIONS = Path(__file__).parent / "migrations"
