@@ -10,11 +10,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from redis.asyncio import Redis
 
 from runtime.redis_client import connect
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
+
+# The same examples in every run, and none fails for being slow on a busy machine.
+settings.register_profile("reco", derandomize=True, deadline=None, max_examples=150)
+settings.load_profile("reco")
 
 REPOSITORY = Path(__file__).parent.parent
 
