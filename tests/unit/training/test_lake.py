@@ -74,5 +74,5 @@ def test_read_lake_when_a_file_is_torn_says_so(tmp_path, content):
 
 def test_read_lake_when_columns_are_missing_names_them(tmp_path):
     pq.write_table(pa.table({"event_id": ["a"]}), tmp_path / "a.parquet")
-    with pytest.raises(DatasetError, match="lack the columns code, event_time, item_key, subject"):
+    with pytest.raises(DatasetError, match="lack the columns event_time, item_key, signal, subject"):
         read_lake([str(tmp_path / "a.parquet")])
