@@ -30,6 +30,5 @@ class Workspace:
         self.best_scores = np.zeros(limits.PERSONAL_COUNT_MAX, dtype=np.float32)
         self.candidates = np.zeros(limits.GATHERED_COUNT_MAX, dtype=np.int32)
         self.features = np.zeros((FEATURE_COUNT, k), dtype=np.float32)
-        self.order = np.zeros(k, dtype=np.int64)
         self.leaf = np.zeros(k, dtype=np.int32)
         self.scores = np.zeros(k, dtype=np.float64)
