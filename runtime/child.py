@@ -54,6 +54,8 @@ class Child:
         """Waits until no earlier server holds the folder, calls `prepare`, then starts. Raises StateError, OSError."""
         lock = self._lock()
         try:
+            if self._process is not None:
+                self._process.wait()  # it has let go of the lock, so it ends now if it has not
             prepare()
             with self._open_log() as log:
                 self._process = subprocess.Popen(  # noqa: S603 -- a command of ours, not of a caller

@@ -134,12 +134,13 @@ class EmbeddedPostgres:
             return False
 
     def _prepare(self) -> None:
-        """Called with the folder locked: no server of ours lives, so a pid file in it is left over from a kill."""
+        """Called with the folder locked: no server of ours lives, so pid files are left over from a kill."""
         if self._account:
             _let_in(self._account, self._folder.parent, self._sockets)
         if not (self._folder / "PG_VERSION").exists():
             self._create_cluster()
         (self._folder / "postmaster.pid").unlink(missing_ok=True)
+        (self._sockets / f".s.PGSQL.{POSTGRES_PORT}.lock").unlink(missing_ok=True)
 
     def _create_cluster(self) -> None:
         """Makes the data folder under a name of its own first, so that a killed initdb leaves nothing half done."""
