@@ -27,7 +27,8 @@ def build_index(factors: NDArray[np.float32], path: Path, thread_count: int = 1)
     labels = np.flatnonzero(np.any(factors != 0, axis=1))
     index = hnswlib.Index(space="cosine", dim=factors.shape[1])
     index.init_index(max_elements=max(len(labels), 1), M=LINKS, ef_construction=BUILD_EF, random_seed=7)
-    index.add_items(factors[labels], labels, num_threads=thread_count)
+    if len(labels):
+        index.add_items(factors[labels], labels, num_threads=thread_count)
     index.save_index(str(path))
 
 

@@ -15,6 +15,7 @@ from runtime.errors import StateError
 
 SCHEMA_VERSION = 1  # raised whenever an older serving process could misread what a newer training wrote
 MANIFEST_FILE = "manifest.json"
+FEATURES_PARAM = "features"  # the names of what the ranker was trained on, in order
 MANIFEST_BYTES_MAX = 1024 * 1024  # a few dozen arrays take 10 KiB; beyond this the file is not ours
 VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FILE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}\.(npy|bin)")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from bundle import open_bundle
 from bundle.index import INDEX_FILE, RowIndex
-from bundle.manifest import BundleError
+from bundle.manifest import FEATURES_PARAM, BundleError
 from serving.kernels import rows_of
 from vectorizer import ModelArrays, Workspace, gather, score, similar_items, vectorize
+from vectorizer.features import FEATURES
 
 PAGE_BYTES = 4_096  # of the memory that files are mapped in
 
@@ -43,6 +44,7 @@ def load_model(path: Path) -> LoadedModel:
         arrays = ModelArrays.from_arrays(bundle.arrays, bundle.manifest.params)
         index = _open_index(bundle.files.get(INDEX_FILE), arrays)
         model = of_arrays(bundle.manifest.version, arrays, index)
+        _check_features(arrays)
         _warm(model)
     except (ValueError, KeyError, IndexError, RuntimeError) as error:
         # Whole, but not what this engine means by a model: arrays missing, of other shapes, or rows out of range.
@@ -56,6 +58,12 @@ def of_arrays(version: str, arrays: ModelArrays, index: RowIndex | None = None) 
     row_by_key[arrays.item_keys] = np.arange(arrays.item_count, dtype=np.int32)
     popular_keys = arrays.item_keys[arrays.popularity_order]
     return LoadedModel(version, arrays, Workspace(arrays), row_by_key, popular_keys, index)
+
+
+def _check_features(arrays: ModelArrays) -> None:
+    """ValueError when the forest was trained on other features than this engine computes: its scores would mean nothing."""
+    if arrays.has_ranker and arrays.params.get(FEATURES_PARAM) != list(FEATURES):
+        raise ValueError("its ranker was trained on features that this engine does not compute")
 
 
 def _open_index(path: Path | None, arrays: ModelArrays) -> RowIndex | None:

@@ -17,11 +17,12 @@ from reco.errors.v1 import error_reason_pb2
 import bundle
 from bundle import registry
 from bundle.index import EXACT_ITEMS_MAX, INDEX_FILE, build_index
-from bundle.manifest import Manifest
+from bundle.manifest import FEATURES_PARAM, Manifest
 from runtime.clock import Clock, SystemClock
 from runtime.errors import DependencyError
 from runtime.postgres import Pool
 from runtime.settings import Settings
+from vectorizer.features import FEATURES
 
 METRIC = "ndcg_at_10"  # what models are compared by; its prefix says which part of the model scored it
 PREFIXES = ("ranker", "vectorizer")  # the first that a model has is what it answers with
@@ -53,6 +54,7 @@ async def publish(
     """
     now_s = (clock or SystemClock()).time_s()
     version = new_version(now_s, uuid4().hex)
+    params = {**params, FEATURES_PARAM: list(FEATURES)}
     manifest = await asyncio.to_thread(_write, settings.models_dir, version, arrays, params, metrics, now_s)
     active = await registry.active_model(pool)
     verdict = judge(metrics, active, settings.model_margin)

@@ -1,0 +1,65 @@
+"""The view follows every change of an item."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serving import columns
+from serving.limits import ATTRIBUTE_COUNT_MAX
+from tests.unit.serving.items import NOW_S, catalogue_of, item
+
+
+def test_usable_when_item_is_unavailable_deleted_or_expired_is_false() -> None:
+    catalogue = catalogue_of(
+        item(1),
+        item(2, available=False),
+        item(3, deleted=True),
+        item(4, expire_s=NOW_S),
+        item(6, expire_s=NOW_S + 1),
+    )
+    assert np.flatnonzero(catalogue.usable).tolist() == [1, 6]
+
+
+def test_expire_when_time_has_come_takes_the_item_out_and_says_so() -> None:
+    catalogue = catalogue_of(item(1), item(2, expire_s=NOW_S + 5), item(3, expire_s=NOW_S + 9))
+    revision = catalogue.revision
+    catalogue.expire(NOW_S + 4)
+    assert catalogue.revision == revision
+    catalogue.expire(NOW_S + 5)
+    assert np.flatnonzero(catalogue.usable).tolist() == [1, 3]
+    assert catalogue.revision == revision + 1
+    assert catalogue.next_expire_s == NOW_S + 9
+
+
+def test_key_of_when_item_is_deleted_is_none_until_it_comes_back() -> None:
+    catalogue = catalogue_of(item(1))
+    catalogue.apply([item(1, deleted=True)], NOW_S)
+    assert catalogue.key_of("i1") is None
+    catalogue.apply([item(1)], NOW_S)
+    assert catalogue.key_of("i1") == 1
+    assert catalogue.key_of("nothing") is None
+
+
+def test_apply_when_item_changes_forgets_what_it_had() -> None:
+    catalogue = catalogue_of(item(1, numbers={"year": 1990}, texts={"brand": "a"}, categories=["War"]))
+    catalogue.apply([item(1, categories=["Drama"])], NOW_S)
+    assert np.isnan(catalogue.numbers["year"].view(2)[1])
+    assert catalogue.texts["brand"].view(2)[1] == -1
+    assert not catalogue.categories.having("War", 2)[1]
+    assert catalogue.categories.having("Drama", 2)[1]
+
+
+def test_put_when_lists_change_often_packs_the_pool_and_keeps_all() -> None:
+    column = columns.ListColumn()
+    for turn in range(3_000):
+        column.put(turn % 7, [f"w{turn % 7}", f"v{turn % 3}"])
+    assert len(column.pool) < 6_000
+    for key in range(7):
+        assert column.having(f"w{key}", 7).tolist() == [other == key for other in range(7)]
+
+
+def test_apply_when_attributes_are_too_many_keeps_the_first() -> None:
+    catalogue = catalogue_of(
+        *(item(key, numbers={f"n{key}": 1.0}) for key in range(1, ATTRIBUTE_COUNT_MAX + 3))
+    )
+    assert len(catalogue.numbers) == ATTRIBUTE_COUNT_MAX
