@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-FLOAT_MAX: Final = 3.4028234663852886e38  # the largest finite IEEE 754 single
+FLOAT_BOUND: Final = 3.4028235677973366e38  # what is below rounds to a finite IEEE 754 single
 FLOAT_DIGITS_MAX: Final = 9  # that many always bring a single back
 TEXT_SHOWN_MAX: Final = 40  # of a wrong value in an error
 
@@ -142,8 +142,8 @@ def _double(value: Any) -> float:
 
 def _float(value: Any) -> float:
     number = _double(value)
-    if abs(number) > FLOAT_MAX:
-        raise DecodeError(f"expected a number of at most {FLOAT_MAX:.8g}, got {shown(value)}")
+    if abs(number) >= FLOAT_BOUND:
+        raise DecodeError(f"expected a number below {FLOAT_BOUND:.8g}, got {shown(value)}")
     return number
 
 
@@ -184,7 +184,7 @@ def _shortest(value: float) -> float | str:
         return _finite(value)
     for digits in range(6, FLOAT_DIGITS_MAX):
         short = float(f"{value:.{digits}g}")
-        if abs(short) <= FLOAT_MAX and _single(short) == value:
+        if abs(short) < FLOAT_BOUND and _single(short) == value:
             return short
     return float(f"{value:.{FLOAT_DIGITS_MAX}g}")
 

@@ -25,12 +25,8 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self.head_bytes_count += len(data)
         super().data_received(data)
-        if self.head_bytes_count > limits.HEAD_BYTES_MAX + len(data) and not self.transport.is_closing():
+        if self.head_bytes_count > limits.HEAD_BYTES_MAX and not self.transport.is_closing():
             self._refuse(431, f"request line and headers are longer than {limits.HEAD_BYTES_MAX} bytes")
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.head_bytes_count = 0
 
     def on_body(self, body: bytes) -> None:
         self.head_bytes_count = 0  # the body has its own limit

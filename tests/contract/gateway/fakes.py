@@ -26,9 +26,11 @@ class Script:
         self.metadata: list[dict[str, str]] = []
         self.answers: dict[str, Message | Exception] = {}
         self.held: dict[str, asyncio.Event] = {}
+        self.asked = asyncio.Event()
 
     async def play(self, name: str, empty: Message, request: Message, context: Any) -> Message:
         self.requests.append(request)
+        self.asked.set()
         self.metadata.append(dict(context.invocation_metadata()))
         if name in self.held:
             await self.held[name].wait()
