@@ -54,7 +54,7 @@ class RankerConfig:
 
     seed: int = 7
     loss: str = "YetiRank"
-    tree_count: int = 300
+    tree_count: int = 200
     depth: int = 6
     learning_rate: float = 0.06
     l2: float = 5.0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from training.baselines import BASELINES
+from training.baselines import BASELINES, ScoreUsers
 from training.config import Config, Progress, no_progress
 from training.dataset import Dataset
 from training.fit import fit_base
@@ -21,6 +21,7 @@ from vectorizer import ModelArrays, Workspace, gather, score, vectorize
 from vectorizer.limits import RING_EVENT_COUNT_MAX
 
 NDCG_CUT, RECALL_CUT = 10, 100
+BLOCK_USER_COUNT = 256  # users whose scores of all items are in memory at a time
 LAST = np.iinfo(np.int64).max  # the rank of an item that a model does not know
 
 Ranks = NDArray[np.int64]  # (users evaluated,) int64, 0 is the best place
@@ -37,9 +38,9 @@ def evaluate(dataset: Dataset, config: Config, progress: Progress = no_progress)
     """
     holdout = leave_last_out(dataset)
     models = {}
-    for done, (name, scores) in enumerate(BASELINES.items()):
+    for done, (name, fit) in enumerate(BASELINES.items()):
         progress("baselines", done, len(BASELINES))
-        models[name] = _baseline(holdout, partial(scores, holdout.train, config.base))
+        models[name] = _baseline(holdout, partial(fit, holdout.train, config.base))
     progress("baselines", len(BASELINES), len(BASELINES))
     model, base_s = _timed(lambda: fit_base(holdout.train, config.base, progress))
     models["vectorizer"] = figures(model_ranks(holdout, model), base_s)
@@ -78,14 +79,17 @@ def figures(ranks: Ranks, fit_s: float) -> dict[str, float]:
     }
 
 
-def _baseline(holdout: Holdout, fit: Callable[[], NDArray[np.float32]]) -> dict[str, float]:
+def _baseline(holdout: Holdout, fit: Callable[[], ScoreUsers]) -> dict[str, float]:
     with threadpool_limits(limits=1, user_api="blas"):
-        scores, fit_s = _timed(fit)
+        score_users, fit_s = _timed(fit)
     order, offsets = holdout.train.by_user()
-    ranks = np.empty(len(holdout.test), dtype=np.int64)
-    for at, (user, row) in enumerate(zip(holdout.test.users, holdout.test.rows, strict=True)):
-        seen = holdout.train.rows[order[offsets[user] : offsets[user + 1]]]
-        ranks[at] = rank_of(int(row), np.array(scores[user]), seen)
+    users, items = holdout.test.users, holdout.test.rows
+    ranks = np.empty(len(users), dtype=np.int64)
+    for start in range(0, len(users), BLOCK_USER_COUNT):
+        scores = score_users(users[start : start + BLOCK_USER_COUNT])
+        for at, own in enumerate(scores, start=start):
+            seen = holdout.train.rows[order[offsets[users[at]] : offsets[users[at] + 1]]]
+            ranks[at] = rank_of(int(items[at]), own, seen)
     return figures(ranks, fit_s)
 
 

@@ -53,9 +53,19 @@ def cosine_lists(seen: sp.csr_matrix, count: int, shrink: float) -> Lists:
 def top_lists(weights: NDArray[np.float32], count: int) -> Lists:
     """The `count` largest positive weights of each row, best first: (m, K) int32 columns, -1 padded, and weights."""
     count = min(count, weights.shape[1])
-    order = np.argsort(-weights, axis=1, kind="stable")[:, :count]
+    order = _top_columns(weights, count)
     best = np.take_along_axis(weights, order, axis=1).astype(np.float32)
     return np.where(best > 0, order, -1).astype(np.int32), np.maximum(best, 0).astype(np.float32)
+
+
+def _top_columns(weights: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    # (m, count) columns by falling weight. A whole sort of each row costs ten times a partition on wide catalogues.
+    if count == weights.shape[1]:
+        return np.argsort(-weights, axis=1, kind="stable")
+    some = np.argpartition(-weights, count - 1, axis=1)[:, :count]
+    some.sort(axis=1)  # so that ties among the chosen go to the lower column
+    order = np.argsort(-np.take_along_axis(weights, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1)
 
 
 def _join(lists: list[Lists]) -> Lists:
