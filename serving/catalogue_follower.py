@@ -36,6 +36,7 @@ class CatalogueFollower:
         self._snapshot: str | None = None
         self._followed_s = -limits.CATALOG_STALE_S
         self._failing = False
+        self._turn = asyncio.Lock()  # two looks at once would apply changes out of order
 
     @property
     def is_stale(self) -> bool:
@@ -45,8 +46,9 @@ class CatalogueFollower:
     async def follow(self) -> bool:
         """Looks once; False if Postgres did not answer."""
         try:
-            with metrics.CATALOG_REFRESH_SECONDS.time(), postgres_errors():
-                await self._read()
+            async with self._turn:
+                with metrics.CATALOG_REFRESH_SECONDS.time(), postgres_errors():
+                    await self._read()
         except (RecoError, TimeoutError) as error:
             if not self._failing:
                 structlog.get_logger().warning("the catalogue can't be followed", error=str(error))

@@ -32,10 +32,15 @@ class ModelStore:
         self.models_dir = models_dir
         self._pool = pool
         self._clock = clock
+        self._turn = asyncio.Lock()  # two looks at once would load the same model twice
         self._refused = ""  # said once for each version, not every second
 
     async def follow(self) -> None:
         """Looks once which model is active, and swaps to it when it is another one."""
+        async with self._turn:
+            await self._follow()
+
+    async def _follow(self) -> None:
         version = await self._wanted_version()
         if version is None or version in (self._refused, self.current and self.current.version):
             return

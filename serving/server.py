@@ -40,7 +40,9 @@ SERVICES = (
     ranking_service_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
-REDIS_RETRIES_MAX = 1  # a connection that was cut is made anew at once; a store that is away is not waited for
+REDIS_RETRIES_MAX = (
+    1  # a connection that was cut is made anew at once; a store that is away is not waited for
+)
 
 
 @dataclass(frozen=True)

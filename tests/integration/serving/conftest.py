@@ -65,11 +65,16 @@ class World:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Client]:
-        async with running(self.settings) as serving:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{serving.port}") as channel:
-                ranking = ranking_service_pb2_grpc.RankingServiceStub(channel)
-                models = model_service_pb2_grpc.ModelServiceStub(channel)
-                yield Client(serving, channel, ranking, models)
+        async with running(self.settings) as serving, connected(serving) as client:
+            yield client
+
+
+@asynccontextmanager
+async def connected(serving: Serving) -> AsyncIterator[Client]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{serving.port}") as channel:
+        ranking = ranking_service_pb2_grpc.RankingServiceStub(channel)
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        yield Client(serving, channel, ranking, models)
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,14 @@ async def insert_items(world: World, count: int = ITEM_COUNT) -> None:
     """Items "i0", "i1", ...: year 1980 + i, genre by i % 3, tag "even" on every other."""
     query = """insert into items (id, title, categories, tags, numeric_attributes, string_attributes, create_time,
       available, media_url) values (%s, %s, %s, %s, %s, %s, to_timestamp(%s), true, '')"""
-    for i in range(count):
-        tags = ["even"] if i % 2 == 0 else []
-        attributes = (Jsonb({"year": 1980 + i}), Jsonb({"brand": f"b{i % 5}"}))
-        await world.sql(query, f"i{i}", f"Title {i}", [GENRES[i % 3]], tags, *attributes, 1_600_000_000 + i)
+    async with await psycopg.AsyncConnection.connect(world.settings.postgres_url) as c:
+        await c.cursor().executemany(query, [_item(i) for i in range(count)])  # type: ignore[arg-type]  # our own text
+
+
+def _item(i: int) -> tuple[Any, ...]:
+    tags = ["even"] if i % 2 == 0 else []
+    attributes = (Jsonb({"year": 1980 + i}), Jsonb({"brand": f"b{i % 5}"}))
+    return f"i{i}", f"Title {i}", [GENRES[i % 3]], tags, *attributes, 1_600_000_000 + i
 
 
 @pytest.fixture
