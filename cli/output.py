@@ -39,7 +39,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     """A table; `right` lists the columns that hold numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold green")
     for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number in right else "left", overflow="fold")
+        table.add_column(
+            name,
+            justify="right" if number in right else "left",
+            overflow="fold",
+            no_wrap=number < len(columns) - 1,
+        )
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -20,19 +20,15 @@ from cli.system import write_note
 from cli.tables import MOVIELENS, read_source
 from cli.train import start_run, watch
 from ingest.server import MIGRATIONS
-from ingest.lag import lags
 from runtime.errors import RecoError
 from runtime.log import configure_logging
 from runtime.migrate import migrate
 from runtime.postgres import open_pool
-from runtime.redis_client import connect
 from runtime.settings import Settings, load_settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 from training.dataset import DatasetError
 from training.runs import Run
 
-CATCH_UP_S_MAX = 120.0  # the sinks take 100,000 events in seconds
-POLL_S = 0.1
 SAMPLE_USER = "1"
 
 
@@ -141,7 +137,7 @@ def _fill(settings: Settings, stop: threading.Event, started_s: float) -> None:
         if asyncio.run(_has_model(settings)):
             console.print("A model is active already; nothing was loaded.")
             return
-        _load_and_train(settings, stop, started_s)
+        _load_and_train(settings, started_s)
     except (RecoError, DatasetError, OSError, psycopg.Error) as error:
         if not stop.is_set():
             notes.print(f"the sample was not loaded: {error}", markup=False)
@@ -152,14 +148,12 @@ async def _has_model(settings: Settings) -> bool:
         return await active_version(pool) is not None
 
 
-def _load_and_train(settings: Settings, stop: threading.Event, started_s: float) -> None:
+def _load_and_train(settings: Settings, started_s: float) -> None:
     fetching_s = time.monotonic()
     loaded = read_source(MOVIELENS, None, None, None)
     fetched_s = time.monotonic() - fetching_s
     result = load_into(settings, loaded)
-    console.print(f"{result['events_accepted']:,} events of MovieLens-100k are in the stream")
-    asyncio.run(_caught_up(settings, stop))
-    console.print("... and in the profiles, in Postgres and in the lake; training")
+    console.print(f"{result['events_accepted']:,} events of MovieLens-100k are in the stream; training")
     run_id = start_run(settings, quick=False)
     run = watch(settings, run_id, lambda run: _tell_model(run, started_s + fetched_s))
     console.print(
@@ -173,16 +167,3 @@ def _tell_model(run: Run, started_s: float) -> None:
         f"model {run.model_version}, {seconds_s:.0f} s after the start (downloads left out): {run.message}",
         markup=False,
     )
-
-
-async def _caught_up(settings: Settings, stop: threading.Event) -> None:
-    deadline_s = time.monotonic() + CATCH_UP_S_MAX
-    async with connect(settings.redis_url) as redis:
-        while any(
-            any(partitions.values()) for partitions in (await lags(redis, settings.partition_count)).values()
-        ):
-            if stop.is_set() or time.monotonic() > deadline_s:
-                raise DatasetError(
-                    f"the sinks did not catch up within {CATCH_UP_S_MAX:.0f} s; see the consumer's log"
-                )
-            await asyncio.sleep(POLL_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import time
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,10 @@ import psycopg
 import structlog
 
 from bundle import registry
+from ingest.lag import lags
 from runtime.lifecycle import die_with_parent, run
 from runtime.postgres import Pool, open_pool
+from runtime.redis_client import connect
 from runtime.settings import Settings
 from training.catalogue import read_items
 from training.config import QUICK_RANKER, Config
@@ -24,6 +27,10 @@ from training.run import Candidate, train
 from training.runs import RunLog
 
 NICE = 10  # serving on the same machine goes first
+LAKE_WAIT_S_MAX = (
+    60.0  # the lake's sink takes 100,000 events in seconds; under steady load it is never quite level
+)
+LAKE_POLL_S = 0.2
 QUICK = Config(ranker=QUICK_RANKER)
 
 
@@ -71,8 +78,21 @@ async def _train(
     def hand_over(candidate: Candidate) -> None:
         asyncio.run_coroutine_threadsafe(_publish(settings, pool, log, candidate), loop).result()
 
+    await _lake_caught_up(settings, log)
     dataset = await asyncio.to_thread(_read, settings, connection, log)
     await asyncio.to_thread(train, dataset, config, first, hand_over, log.progress)
+
+
+async def _lake_caught_up(settings: Settings, log: RunLog) -> None:
+    """Waits until the lake has what was accepted before the run, so that "load, then train" trains on all of it."""
+    log.progress("waiting for the lake", 0, 1)
+    deadline_s = time.monotonic() + LAKE_WAIT_S_MAX
+    async with connect(settings.redis_url) as redis:
+        while any((await lags(redis, settings.partition_count))["lake"].values()):
+            if time.monotonic() > deadline_s:
+                structlog.get_logger().warning("the lake is behind; training on what it has")
+                break
+            await asyncio.sleep(LAKE_POLL_S)
 
 
 def _read(settings: Settings, connection: psycopg.Connection[Any], log: RunLog) -> Dataset:
