@@ -45,13 +45,20 @@ class LocalLake:
         with lake_errors():
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                _write_synced(half, data)
+                self.write_synced(half, data)
                 half.rename(target)
             except OSError:
                 half.unlink(missing_ok=True)
                 raise
             for folder in (target.parent, *target.parent.relative_to(self._root).parents):
                 _sync_folder(self._root / folder)
+
+    def write_synced(self, path: Path, data: bytes) -> None:
+        """Writes a file and waits until the disk has it."""
+        with path.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
 
     def list(self, folder: str) -> list[str]:
         with lake_errors():
@@ -114,13 +121,6 @@ def lake_errors() -> Iterator[None]:
             message = "the lake's disk is full; free space: nothing is lost, the events wait in the stream"
             raise OverloadError(error_reason_pb2.ERROR_REASON_STORAGE_FULL, message, metadata) from error
         raise store_unavailable("lake", error) from error
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

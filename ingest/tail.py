@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from heapq import nlargest
-from typing import Any, cast
+from typing import Any
 
 from reco.ingest.v1.event_pb2 import AcceptedEvent
 from redis.asyncio import Redis
