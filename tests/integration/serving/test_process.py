@@ -1,0 +1,118 @@
+"""`python -m serving` as a process: not ready until warm, ready, stopped cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from reco.ranking.v1 import ranking_service_pb2_grpc
+from reco.ranking.v1.ranking_service_pb2 import RecommendRequest
+
+from serving.server import running
+from tests.conftest import REPOSITORY
+from tests.integration.serving.conftest import World
+
+START_S_MAX = 120.0  # a first start compiles every kernel
+POLL_S = 0.02
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def process(world: World, port: int, metrics_base: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    settings = world.settings
+    environment = {
+        **os.environ, "RECO_DATA_DIR": str(settings.data_dir), "RECO_REDIS_URL": settings.redis_url,
+        "RECO_POSTGRES_URL": settings.postgres_url, "RECO_RANKING_PORT": str(port),
+        "RECO_METRICS_PORT_BASE": str(metrics_base), "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'gen'}",
+    }  # fmt: skip
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "serving", env=environment, cwd=REPOSITORY, stderr=pipe
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+
+
+async def is_serving(stub: health_pb2_grpc.HealthStub) -> bool:
+    try:
+        answer = await stub.Check(health_pb2.HealthCheckRequest())
+    except grpc.aio.AioRpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def test_process_when_started_gets_ready_answers_and_stops_on_sigterm(modelled: World) -> None:
+    port, metrics_port = free_port(), free_port()
+    async with (
+        process(modelled, port, metrics_port - 2) as child,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        async with asyncio.timeout(START_S_MAX):
+            while not await is_serving(health):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(POLL_S)
+        answer = await ranking_service_pb2_grpc.RankingServiceStub(channel).Recommend(RecommendRequest())
+        url = f"http://127.0.0.1:{metrics_port}/metrics"
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        child.send_signal(signal.SIGTERM)
+        code = await child.wait()
+        assert child.stderr is not None
+        log = (await child.stderr.read()).decode()
+    assert answer.model_version
+    assert f'reco_model_info{{version="{answer.model_version}"}} 1.0' in text
+    assert 'reco_rpc_seconds_count{code="OK",method="Recommend"} 1.0' in text
+    assert code == 0, log
+    assert "Traceback" not in log
+    assert '"event": "ready"' in log
+
+
+async def test_health_when_kernels_are_not_warm_yet_is_not_serving(
+    modelled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr("serving.server.warm_up", go_on.wait)
+    settings = modelled.settings.model_copy(update={"ranking_port": free_port()})
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(stack.enter_async_context(running(settings)))
+        channel = await stack.enter_async_context(
+            grpc.aio.insecure_channel(f"127.0.0.1:{settings.ranking_port}")
+        )
+        health = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="reco.ranking.v1.RankingService")
+        before = await health.Check(request, wait_for_ready=True)
+        go_on.set()
+        await starting
+        after = await health.Check(request)
+    assert before.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert after.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_process_when_store_url_is_missing_says_what_to_set(modelled: World) -> None:
+    settings = modelled.settings.model_copy(update={"postgres_url": ""})
+    world = World(settings, modelled.redis)
+    async with process(world, free_port(), free_port()) as child:
+        code = await asyncio.wait_for(child.wait(), START_S_MAX)
+        assert child.stderr is not None
+        log = (await child.stderr.read()).decode()
+    assert code == 1
+    assert "RECO_POSTGRES_URL is not set" in log
+    assert "Traceback" not in log
