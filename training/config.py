@@ -58,12 +58,22 @@ class RankerConfig:
     depth: int = 6
     learning_rate: float = 0.06
     l2: float = 5.0
-    window_count: int = 12
-    first_share: float = 0.3  # of the events that only feed the first window's model
-    group_count_max: int = 14_000
+    window_count: int = 16
+    first_share: float = 0.15  # of the events that only feed the first window's model
+    group_count_max: int = 16_000
     negative_count: int = 25  # kept of a group's candidates
     ring_event_count_min: int = 3
     thread_count: int = 2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.depth <= 10:
+            raise ValueError(f"depth is {self.depth}, it has to be 1 to 10: a tree has 2**depth leaves")
+        if not 0 <= self.first_share < 1:
+            raise ValueError(f"first_share is {self.first_share}, it has to be at least 0 and below 1")
+        if min(self.tree_count, self.window_count, self.negative_count, self.thread_count) < 1:
+            raise ValueError(
+                "tree_count, window_count, negative_count and thread_count have to be at least 1"
+            )
 
 
 QUICK_RANKER = RankerConfig(

@@ -26,13 +26,21 @@ def fit_ranker(
     rows = training_rows(dataset, base, ranker, progress)
     if int(rows.labels.sum()) < GROUP_COUNT_MIN:
         return empty_forest(), {"forest_bias": 0.0}
-    progress("ranker", 0, 1)
-    model = fit_trees(rows, ranker)
-    progress("ranker", 1, 1)
-    return forest_arrays(model)
+    return forest_arrays(fit_trees(rows, ranker, progress))
 
 
-def fit_trees(rows: TrainingRows, config: RankerConfig) -> CatBoostRanker:
+class _Watch:
+    """CatBoost's callback: hands each finished tree to the progress callback."""
+
+    def __init__(self, progress: Progress, tree_count: int) -> None:
+        self._progress, self._tree_count = progress, tree_count
+
+    def after_iteration(self, info: Any) -> bool:
+        self._progress("ranker", int(info.iteration), self._tree_count)
+        return True  # go on
+
+
+def fit_trees(rows: TrainingRows, config: RankerConfig, progress: Progress = no_progress) -> CatBoostRanker:
     """CatBoost over the rows, seeded."""
     pool = Pool(rows.features, label=rows.labels, group_id=rows.groups, feature_names=list(FEATURES))
     model = CatBoostRanker(
@@ -47,7 +55,7 @@ def fit_trees(rows: TrainingRows, config: RankerConfig) -> CatBoostRanker:
         allow_writing_files=False,
         logging_level="Silent",
     )
-    model.fit(pool)
+    model.fit(pool, callbacks=[_Watch(progress, config.tree_count)])
     return model
 
 

@@ -166,3 +166,10 @@ def test_sparse_lists_when_row_is_empty_are_padded():
     rows, weights = sparse_lists(interactions(dataset_of([0, 2], [0, 1], [1, 2])), 2)
     assert rows.tolist() == [[0, -1], [-1, -1], [1, -1]]
     assert weights.tolist() == [[1, 0], [0, 0], [1, 0]]
+
+
+def test_fit_ranker_when_progress_is_watched_counts_windows_and_trees():
+    seen = []
+    fit_ranker(synthetic_dataset(), BASE, RANKER, lambda *step: seen.append(step))
+    assert ("training rows", RANKER.window_count, RANKER.window_count) in seen
+    assert seen[-1] == ("ranker", RANKER.tree_count, RANKER.tree_count)
