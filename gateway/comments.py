@@ -29,9 +29,14 @@ PARTS: Final = {
 
 
 def read_comments(path: Path = DESCRIPTORS) -> dict[str, str]:
-    """Full name -> comment. Names in backticks are written as they stand in JSON."""
-    files = FileDescriptorSet.FromString(path.read_bytes())
-    return {name: _tidy(text) for file in files.file for name, text in _comments(file)}
+    """Full name -> comment. In backticks, names of the same file's fields are written as they stand in JSON; others, such
+    as the attributes that a filter knows, stay as they are."""
+    files = FileDescriptorSet.FromString(path.read_bytes()).file
+    return {name: _tidy(text, _field_names(file)) for file in files for name, text in _comments(file)}
+
+
+def _field_names(file: Any) -> set[str]:
+    return {field.name for message in file.message_type for field in message.field}
 
 
 def _comments(file: Any) -> Iterator[tuple[str, str]]:
@@ -54,6 +59,7 @@ def _name(file: Any, path: list[int]) -> str | None:
     return ".".join(names) if names and len(path) % 2 == 0 else None
 
 
-def _tidy(text: str) -> str:
+def _tidy(text: str, fields: set[str]) -> str:
     lines = [line.strip() for line in text.splitlines() if "buf:lint:ignore" not in line]
-    return QUOTED_NAME.sub(lambda found: json_path(found[0]), " ".join(lines).strip())
+    words = " ".join(lines).strip()
+    return QUOTED_NAME.sub(lambda found: json_path(found[0]) if found[0][1:-1] in fields else found[0], words)

@@ -74,7 +74,12 @@ class Protoc:
     def __init__(self, proto: Path, validate: Path) -> None:
         bundled = Path(grpc_tools.__file__).parent / "_proto"
         annotations_root = Path(annotations.__file__).parents[2]
-        self._paths = [f"-I{proto}", f"-I{annotations_root}", f"-I{bundled}", f"--descriptor_set_in={validate}"]
+        self._paths = [
+            f"-I{proto}",
+            f"-I{annotations_root}",
+            f"-I{bundled}",
+            f"--descriptor_set_in={validate}",
+        ]
         self.sources = sorted(str(path.relative_to(proto)) for path in proto.rglob("*.proto"))
 
     def run(self, arguments: list[str]) -> None:
@@ -111,7 +116,9 @@ def replace(made: Path, out: Path) -> None:
 
 def write_image(protoc: Protoc, path: Path) -> None:
     """Writes the image that buf reads: our files with comments, the imported ones too."""
-    protoc.run(["--include_source_info", "--include_imports", f"--descriptor_set_out={path}", *protoc.sources])
+    protoc.run(
+        ["--include_source_info", "--include_imports", f"--descriptor_set_out={path}", *protoc.sources]
+    )
 
 
 if __name__ == "__main__":

@@ -101,6 +101,12 @@ def test_document_when_read_by_people_describes_everything() -> None:
             assert property_.get("description") or name == "Problem", f"{name}.{field}"
 
 
+def test_comment_when_it_names_fields_writes_them_as_json_does_but_not_a_filters_attributes() -> None:
+    comments = read_comments()
+    assert "`userId`" in comments["reco.ranking.v1.RecommendRequest.session_id"]
+    assert "`create_time`" in comments["reco.ranking.v1.RecommendRequest.filter"]
+
+
 class Links(HTMLParser):
     """What a page loads or points to, its ids, and the labels and inputs of its forms."""
 
