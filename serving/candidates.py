@@ -89,7 +89,10 @@ class Gatherer:
         room = limits.TRENDING_COUNT_MAX
         self._merge(trending.keys, TRENDING, room, eligible, blocked)
         if request.include_seen:
-            self._merge(ring.keys[::-1], PERSONAL, len(ring.keys), eligible, blocked)
+            newest_first = np.ascontiguousarray(
+                ring.keys[::-1]
+            )  # numba compiles once more for strided arrays
+            self._merge(newest_first, PERSONAL, len(ring.keys), eligible, blocked)
         self._merge(_fresh(eligible, catalogue, request.time_s), NEW, limits.NEW_COUNT_MAX, eligible, blocked)
         self._fill(model.popular_keys, POPULAR, request.count - self._size, eligible, blocked)
         self._fill(eligible.unmodelled_keys, NEW, request.count - self._size, eligible, blocked)

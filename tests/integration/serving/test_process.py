@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -33,7 +34,9 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def process(world: World, port: int, metrics_base: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def process(
+    world: World, port: int, metrics_base: int, module: str = "serving"
+) -> AsyncIterator[asyncio.subprocess.Process]:
     settings = world.settings
     environment = {
         **os.environ, "RECO_DATA_DIR": str(settings.data_dir), "RECO_REDIS_URL": settings.redis_url,
@@ -42,7 +45,7 @@ async def process(world: World, port: int, metrics_base: int) -> AsyncIterator[a
     }  # fmt: skip
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "serving", env=environment, cwd=REPOSITORY, stderr=pipe
+        sys.executable, "-m", module, env=environment, cwd=REPOSITORY, stdout=pipe, stderr=pipe
     )
     try:
         yield child
@@ -116,3 +119,14 @@ async def test_process_when_store_url_is_missing_says_what_to_set(modelled: Worl
     assert code == 1
     assert "RECO_POSTGRES_URL is not set" in log
     assert "Traceback" not in log
+
+
+async def test_process_when_ready_compiles_nothing_any_more(modelled: World) -> None:
+    await modelled.see("u:ann", (await modelled.keys())[:5])
+    async with process(modelled, free_port(), free_port(), "tests.integration.serving.cold_start") as child:
+        output, log = await asyncio.wait_for(child.communicate(), START_S_MAX)
+    assert child.returncode == 0, log.decode()
+    # What the log says goes to standard output here; the result is the last line.
+    result = json.loads(output.decode().splitlines()[-1])
+    assert result["warm"] > 10
+    assert result["late"] == {}
