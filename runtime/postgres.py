@@ -18,9 +18,6 @@ CONNECT_WAIT_S_MAX = 5
 POOL_WAIT_S_MAX = (
     5.0  # for a free connection; also how long an outage is waited out before the caller is told
 )
-# The pool doubles its pause between attempts for as long as this: with its default of 300 s, what was away for half a minute
-# was noticed to be back only 22 s later. After it, the next caller is the next attempt.
-RECONNECT_S_MAX = 2.0
 POOL_WAITING_MAX = 256  # callers in line; more are told to come back
 RECONNECT_S_MAX = 1.0  # of one try to come back; the next caller starts another, so pauses never grow
 STATEMENT_WAIT_MS_MAX = 30_000  # our statements take milliseconds; a thousand rows under load a second
@@ -38,8 +35,7 @@ def make_pool(url: str) -> Pool:
     return AsyncConnectionPool(
         url,
         kwargs={"connect_timeout": CONNECT_WAIT_S_MAX, "options": options},
-        min_size=1, max_size=CONNECTIONS_MAX, timeout=POOL_WAIT_S_MAX, max_waiting=POOL_WAITING_MAX,
-        reconnect_timeout=RECONNECT_S_MAX, reconnect_timeout=RECONNECT_S_MAX,
+        min_size=1, max_size=CONNECTIONS_MAX, timeout=POOL_WAIT_S_MAX, max_waiting=POOL_WAITING_MAX, reconnect_timeout=RECONNECT_S_MAX,
         check=AsyncConnectionPool.check_connection, open=False,
     )  # fmt: skip
 
