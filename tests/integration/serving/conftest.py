@@ -23,11 +23,11 @@ from runtime.migrate import migrate
 from runtime.postgres import open_pool
 from runtime.settings import Settings, load_settings
 from serving.server import Serving, running
-from tests.conftest import REPOSITORY
 from tests.integration.serving.models import make_model
 from training.publish import Outcome, publish
 from vectorizer import ModelArrays
 
+REPOSITORY = Path(__file__).parents[3]
 ITEM_COUNT = 60
 NOW_S = 1_800_000_000
 GENRES = ("Comedy", "Drama", "War")

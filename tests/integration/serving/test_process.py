@@ -20,8 +20,7 @@ from reco.ranking.v1 import ranking_service_pb2_grpc
 from reco.ranking.v1.ranking_service_pb2 import RecommendRequest
 
 from serving.server import running
-from tests.conftest import REPOSITORY
-from tests.integration.serving.conftest import World
+from tests.integration.serving.conftest import REPOSITORY, World
 
 START_S_MAX = 120.0  # a first start compiles every kernel
 POLL_S = 0.02

@@ -22,8 +22,7 @@ from runtime.redis_client import connect
 from runtime.settings import load_settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 from serving.limits import CALL_MS_DEFAULT
-from tests.conftest import REPOSITORY
-from tests.integration.serving.conftest import World, insert_items
+from tests.integration.serving.conftest import REPOSITORY, World, insert_items
 from tests.integration.serving.models import make_model
 from tests.integration.serving.test_recommend import ids, refusal
 
