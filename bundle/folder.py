@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from runtime.errors import DependencyError
 from runtime.version import __version__
 
 READ_BYTES = 1024 * 1024  # of a file at a time while its checksum is taken
+TEMPORARY_AGE_S_MAX = 86_400  # no write takes a day: an older folder was left behind by a crash
 TEMPORARY_PREFIX = ".writing-"  # what a crash leaves behind carries it, and is never opened
 
 
@@ -92,6 +94,7 @@ def open_bundle(path: Path, verify: bool = True) -> Bundle:
 @contextmanager
 def _temporary_folder(models_dir: Path) -> Iterator[Path]:
     # Beside the target: a rename is only atomic within one file system.
+    _remove_left_behind(models_dir)
     folder = models_dir / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True)
@@ -102,6 +105,12 @@ def _temporary_folder(models_dir: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_behind(models_dir: Path) -> None:
+    for folder in models_dir.glob(f"{TEMPORARY_PREFIX}*"):
+        if time.time() - folder.stat().st_mtime > TEMPORARY_AGE_S_MAX:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _storage_full(models_dir: Path) -> DependencyError:

@@ -67,14 +67,17 @@ async def active_model(pool: Pool) -> ModelRow | None:
     return await get_model(pool, version) if version else None
 
 
-async def register(pool: Pool, model: ModelRow) -> None:
-    """Adds a published or held model."""
+async def register(pool: Pool, model: ModelRow, activation_reason: str | None) -> None:
+    """Adds a published or held model, and activates it in the same transaction if a reason is given."""
     query = """insert into models (version, state, create_time, metrics, item_count, event_count, size_bytes,
       has_ranker, note) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
     counts = (model.item_count, model.event_count, model.size_bytes)
     row = (model.version, model.state, model.create_time, Jsonb(dict(model.metrics)), *counts)
-    async with _connected(pool) as connection:
+    async with _connected(pool) as connection, connection.transaction():
+        await _lock(connection)
         await connection.execute(query, (*row, model.has_ranker, model.note))
+        if activation_reason is not None:
+            await _switch(connection, model.version, activation_reason)
 
 
 async def activate(pool: Pool, version: str, reason: str) -> ModelRow:

@@ -36,6 +36,7 @@ COMPUTE_MS_RESERVE = (
 TRENDING_PERIOD_S = 1.0
 CATALOG_PERIOD_S = 0.5
 MODEL_PERIOD_S = 1.0
+REFUSED_RETRY_S = 30.0  # a refused bundle may be one that a shared folder has not shown whole yet
 FOLLOW_S_MAX = 5.0  # one look at Postgres; a hanging one must not hide that it hangs
 CATALOG_STALE_S = 3.0  # without a successful look for so long, answers say CATALOG_STALE
 

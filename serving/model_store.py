@@ -33,7 +33,7 @@ class ModelStore:
         self._pool = pool
         self._clock = clock
         self._turn = asyncio.Lock()  # two looks at once would load the same model twice
-        self._refused = ""  # said once for each version, not every second
+        self._refused, self._retry_s = "", 0.0  # not tried, and not said, every second
 
     async def follow(self) -> None:
         """Looks once which model is active, and swaps to it when it is another one."""
@@ -42,7 +42,7 @@ class ModelStore:
 
     async def _follow(self) -> None:
         version = await self._wanted_version()
-        if version is None or version in (self._refused, self.current and self.current.version):
+        if version is None or self._is_settled(version):
             return
         start_s = self._clock.monotonic_s()
         try:
@@ -52,6 +52,11 @@ class ModelStore:
             return
         self._swap(model)
         metrics.MODEL_SWAP_SECONDS.observe(self._clock.monotonic_s() - start_s)
+
+    def _is_settled(self, version: str) -> bool:
+        if self.current and self.current.version == version:
+            return True
+        return version == self._refused and self._clock.monotonic_s() < self._retry_s
 
     async def _wanted_version(self) -> str | None:
         try:
@@ -71,7 +76,7 @@ class ModelStore:
         )
 
     def _refuse(self, version: str, error: BaseException) -> None:
-        self._refused = version
+        self._refused, self._retry_s = version, self._clock.monotonic_s() + limits.REFUSED_RETRY_S
         reason = "bundle" if isinstance(error, BundleError) else type(error).__name__
         metrics.MODEL_REFUSED_TOTAL.labels(reason).inc()
         going_on = self.current.version if self.current else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,26 +57,42 @@ async def publish(
     version = new_version(now_s, uuid4().hex)
     params = {**params, FEATURES_PARAM: list(FEATURES)}
     manifest = await asyncio.to_thread(_write, settings.models_dir, version, arrays, params, metrics, now_s)
-    active = await registry.active_model(pool)
-    verdict = judge(metrics, active, settings.model_margin)
-    row = registry.ModelRow(
-        version=version,
-        state=registry.PUBLISHED if verdict is None else registry.HELD,
-        create_time=datetime.fromtimestamp(now_s, UTC),
+    try:
+        return await _register(settings, pool, manifest, event_count, note)
+    except BaseException:
+        # A bundle that no registry knows of would never be found again.
+        await asyncio.to_thread(shutil.rmtree, settings.models_dir / version, ignore_errors=True)
+        raise
+
+
+async def _register(
+    settings: Settings, pool: Pool, manifest: Manifest, event_count: int, note: str
+) -> Outcome:
+    verdict = judge(manifest.metrics, await registry.active_model(pool), settings.model_margin)
+    reason = verdict or f"published, {quality_text(manifest.metrics)}"
+    row = _row(manifest, event_count, "; ".join(part for part in (note, verdict) if part), verdict is None)
+    await registry.register(pool, row, reason if verdict is None else None)
+    return Outcome(manifest.version, verdict is None, reason)
+
+
+def _row(manifest: Manifest, event_count: int, note: str, may_answer: bool) -> registry.ModelRow:
+    return registry.ModelRow(
+        version=manifest.version,
+        state=registry.PUBLISHED if may_answer else registry.HELD,
+        create_time=datetime.fromtimestamp(manifest.create_time_s, UTC),
         activate_time=None,
-        metrics=metrics,
-        item_count=len(arrays["item_keys"]),
+        metrics=manifest.metrics,
+        item_count=_length(manifest, "item_keys"),
         event_count=event_count,
         size_bytes=manifest.size_bytes,
-        has_ranker=len(arrays["forest_features"]) > 0,
-        note="; ".join(part for part in (note, verdict) if part),
+        has_ranker=_length(manifest, "forest_features") > 0,
+        note=note,
     )
-    await registry.register(pool, row)
-    if verdict is not None:
-        return Outcome(version, False, verdict)
-    reason = f"published, {quality_text(metrics)}"
-    await registry.activate(pool, version, reason)
-    return Outcome(version, True, reason)
+
+
+def _length(manifest: Manifest, array: str) -> int:
+    shape = manifest.arrays[array].shape
+    return shape[0] if shape else 0
 
 
 def new_version(time_s: float, random_hex: str) -> str:

@@ -87,12 +87,12 @@ class Client:
     models: Any
 
 
-async def insert_items(world: World, count: int = ITEM_COUNT) -> None:
+async def insert_items(world: World, count: int = ITEM_COUNT, first: int = 0) -> None:
     """Items "i0", "i1", ...: year 1980 + i, genre by i % 3, tag "even" on every other."""
     query = """insert into items (id, title, categories, tags, numeric_attributes, string_attributes, create_time,
       available, media_url) values (%s, %s, %s, %s, %s, %s, to_timestamp(%s), true, '')"""
     async with await psycopg.AsyncConnection.connect(world.settings.postgres_url) as c:
-        await c.cursor().executemany(query, [_item(i) for i in range(count)])  # type: ignore[arg-type]  # our own text
+        await c.cursor().executemany(query, [_item(first + i) for i in range(count)])  # type: ignore[arg-type]  # our own text
 
 
 def _item(i: int) -> tuple[Any, ...]:

@@ -20,7 +20,11 @@ from reco.ranking.v1.ranking_service_pb2 import Degradation, RecommendRequest, S
 
 from bundle import index, registry
 from runtime import metrics
+from runtime.clock import ManualClock
+from runtime.errors import RecoError
 from runtime.postgres import open_pool
+from serving.limits import REFUSED_RETRY_S
+from serving.model_store import ModelStore
 from tests.integration.serving.conftest import Client, World
 from tests.integration.serving.models import make_model
 from tests.integration.serving.test_recommend import ids, refusal
@@ -54,6 +58,30 @@ async def test_publish_when_worse_than_the_margin_is_held(
         model = await registry.get_model(pool, second.version)
     assert model.state == (registry.ACTIVE if activated else registry.HELD)
     assert ("worse" in model.note) is not activated
+
+
+async def test_publish_when_registry_fails_leaves_no_bundle_behind(stocked: World) -> None:
+    await stocked.sql("drop table model_activations")
+    with pytest.raises(RecoError):
+        await stocked.publish(make_model(await stocked.keys()))
+    assert await stocked.sql("select * from models") == []
+    assert list(stocked.settings.models_dir.iterdir()) == []
+
+
+async def test_swap_when_bundle_is_mended_is_tried_again(client: Client, modelled: World) -> None:
+    outcome = await modelled.publish(make_model(await modelled.keys(), 2), ndcg=0.5)
+    clock = ManualClock()
+    file = modelled.settings.models_dir / outcome.version / "gram.npy"
+    hidden = file.rename(file.with_suffix(".hidden"))
+    store = ModelStore(modelled.settings.models_dir, client.serving.pool, clock)
+    await store.follow()
+    hidden.rename(file)
+    await store.follow()
+    assert store.current is None
+    clock.advance(REFUSED_RETRY_S)
+    await store.follow()
+    assert store.current is not None
+    assert store.current.version == outcome.version
 
 
 async def test_activate_at_the_same_time_leaves_one_active_and_a_whole_history(stocked: World) -> None:

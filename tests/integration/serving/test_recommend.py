@@ -25,7 +25,7 @@ from profiles import trending
 from profiles.offsets import make_token
 from profiles.subjects import partition_of
 from serving.tokens import read_attribution_token
-from tests.integration.serving.conftest import GENRES, ITEM_COUNT, Client, World
+from tests.integration.serving.conftest import GENRES, ITEM_COUNT, Client, World, insert_items
 from tests.integration.serving.models import make_model
 
 CALLERS = 64
@@ -171,6 +171,26 @@ async def test_recommend_when_paged_never_repeats_and_ends(client: Client, model
         if not token:
             break
     assert sorted(shown) == sorted(f"i{i}" for i in range(4, ITEM_COUNT))
+
+
+async def test_recommend_when_paged_while_the_catalogue_changes_never_repeats(
+    client: Client, modelled: World
+) -> None:
+    shown: list[str] = []
+    token = ""
+    for page in range(25):
+        answer = await client.ranking.Recommend(
+            RecommendRequest(user_id="live", page_size=2, page_token=token)
+        )
+        shown += ids(answer)
+        token = answer.next_page_token
+        if not token:
+            break
+        change = "available = not available, changed_xid = pg_current_xact_id()"
+        await modelled.sql(f"update items set {change} where id in ('i{59 - page}', 'i{page * 7 % 60}')")
+        await insert_items(modelled, 1, 100 + page)
+        assert await client.serving.engine.follower.follow()
+    assert len(shown) == len(set(shown)) == 50
 
 
 async def test_recommend_when_page_token_is_of_another_request_is_refused(client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,16 @@ def test_write_when_disk_is_full_says_so_and_leaves_nothing(
         write(tmp_path)
     assert caught.value.reason == error_reason_pb2.ERROR_REASON_STORAGE_FULL
     assert list(tmp_path.iterdir()) == []
+
+
+def test_write_when_a_crash_left_folders_behind_removes_the_old_ones(tmp_path: Path) -> None:
+    old, young = tmp_path / ".writing-old", tmp_path / ".writing-young"
+    for left in (old, young):
+        left.mkdir()
+        (left / "factors.npy").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    write(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".writing-young", "v1"]
 
 
 def refusal(path: Path, verify: bool = True) -> str:
