@@ -12,15 +12,14 @@ CHUNK_EVENTS_MAX = 1_000  # of an import's message; the contract names it too
 APPEND_ENTRIES_MAX = 1_000  # of one script call: about 5 ms in which Redis serves nobody else
 
 # The stream.
-# An id is remembered so long: a caller's retries after an afternoon's outage still count once. Costs some 130 bytes an
-# event, 280 MB at a steady 100 a second. After that, Postgres still knows the id; the lake's readers take distinct ids.
+# An id is remembered so long: a caller's retries after an afternoon's outage still count once. Costs some 140 bytes an
+# event, 300 MB at a steady 100 a second. After that, Postgres still knows the id; the lake's readers take distinct ids.
 DEDUPLICATION_WINDOW_S = 6 * 3600
 STREAM_ENTRIES_MAX = 1_000_000  # of a partition: some 250 MB, an hour of a dead sink at 300 events a second
 STREAM_RETRY_DELAY_MS = 1_000
 DEAD_LETTERS_MAX = 10_000  # of a partition; when there are more, its sink waits, for nothing may be dropped
-SEQUENCE_TURN = (
-    64_000  # above this the next call begins a new millisecond, so that a place fits 16 bits of sequence
-)
+# Above this the next call begins a new millisecond, so that the sequence of a place fits 16 bits.
+SEQUENCE_TURN = 64_000
 
 assert SEQUENCE_TURN + APPEND_ENTRIES_MAX < 1 << 16
 

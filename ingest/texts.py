@@ -13,8 +13,10 @@ NUL = "\0"  # valid in a proto string, but not in PostgreSQL's text
 
 def has_nul(event: Event) -> bool:
     """Whether a text of the event holds a NUL. Quick for events without context, which are nearly all."""
-    texts = (event.id, event.user_id, event.session_id, event.item_id, event.attribution_token, event.surface)
-    if any(NUL in text for text in texts):
+    texts = (
+        event.id + event.user_id + event.session_id + event.item_id + event.attribution_token + event.surface
+    )
+    if NUL in texts:
         return True
     return event.HasField("context") and any(NUL in text for text in texts_of(event.context))
 

@@ -47,7 +47,6 @@ async def read_profiles(redis: Redis, subjects: Sequence[str]) -> list[bytes | N
     return cast(list[bytes | None], values)
 
 
-
 async def apply(redis: Redis, subjects: Sequence[str], select: Select, ttl_s: int) -> None:
     """Merges events into the profiles of distinct `subjects`.
 

@@ -43,6 +43,7 @@ class Child:
         self._log = log
         self._end_signal = end_signal
         self._account = account
+        self._parent = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -53,6 +54,7 @@ class Child:
     def start(self, command: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
         """Waits until no earlier server holds the folder, calls `prepare`, then starts. Raises StateError, OSError."""
         lock = self._lock()
+        self._parent = os.getpid()
         try:
             if self._process is not None:
                 self._process.wait()  # it has let go of the lock, so it ends now if it has not
@@ -110,7 +112,10 @@ class Child:
         return " | ".join(self._log.read_text(errors="replace").splitlines()[-3:])
 
     def _die_with_parent(self) -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, int(self._end_signal))  # after the change of account, which clears it
+        """Runs in the child before the command, after the change of account (which would clear the request)."""
+        _libc.prctl(PR_SET_PDEATHSIG, int(self._end_signal))
+        if os.getppid() != self._parent:
+            os._exit(1)  # the parent ended before the request: no signal would ever come
 
 
 def account_arguments(account: pwd.struct_passwd | None) -> dict[str, Any]:

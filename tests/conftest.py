@@ -21,8 +21,6 @@ from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 settings.register_profile("reco", derandomize=True, deadline=None, max_examples=150)
 settings.load_profile("reco")
 
-REPOSITORY = Path(__file__).parent.parent
-
 
 @pytest.fixture(scope="session")
 def stores_dir() -> Iterator[Path]:
@@ -69,7 +67,7 @@ async def redis(valkey: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture(scope="session")
 def movielens_dir() -> Path:
-    """The folder of MovieLens-100k, fetched once into .cache. Fails with the reason when it can't be fetched."""
+    """The folder of MovieLens-100k, fetched once a machine. Fails with the reason when it can't be fetched."""
     from training import movielens
 
-    return movielens.fetch(REPOSITORY / ".cache")
+    return movielens.fetch()

@@ -12,7 +12,6 @@ from profiles.limits import PROFILE_BYTES_MAX, TRENDING_ITEMS_MAX, VALUE_BYTES_M
 from runtime.errors import DependencyError
 
 TTL_S = 1000
-SUBJECT = "u:3f2504e0-4f89-11d3-9a0c-0305e82c3301"
 
 
 def full_profile() -> bytes:
@@ -26,13 +25,15 @@ def one_event(offset: int) -> store.Select:
     return lambda _subject, applied: (event, offset) if offset > applied else None
 
 
-async def test_a_full_profile_costs_at_most_a_kibibyte(redis: Redis) -> None:
+@pytest.mark.parametrize("id_chars", [36, 96])
+async def test_a_full_profile_costs_at_most_a_kibibyte(redis: Redis, id_chars: int) -> None:
+    key = store.profile_key("u:" + "x" * id_chars)
     value = full_profile()
     assert len(value) >= VALUE_BYTES_MAX - 8
 
-    await redis.set(store.profile_key(SUBJECT), value, ex=TTL_S)
+    await redis.set(key, value, ex=TTL_S)
 
-    used = await redis.memory_usage(store.profile_key(SUBJECT))
+    used = await redis.memory_usage(key)
     assert used is not None
     assert used <= PROFILE_BYTES_MAX
 
