@@ -163,10 +163,15 @@ def _fresh(eligible: Eligible, catalogue: Catalogue, time_s: float) -> NDArray[n
 def _from_index(
     model: LoadedModel, vector: NDArray[np.float32], hidden: NDArray[np.int32], ring_rows: NDArray[np.int32]
 ) -> NDArray[np.int32] | None:
-    """The best rows by inner product among those that lie in the vector's direction; None: scan exactly."""
+    """The best rows by inner product among those that lie in the vector's direction; None: scan exactly.
+
+    So are catalogues scanned that are small, and narrow filters, of which too few pass among those nearby.
+    """
     if model.index is None or not vector.any():
         return None
     near = model.index.nearest(vector, INDEX_WIDTH)
     near = near[~np.isin(near, np.concatenate([hidden, ring_rows]))]
+    if len(near) < min(PERSONAL_COUNT_MAX, model.arrays.item_count - len(hidden) - len(ring_rows)):
+        return None
     order = np.argsort(-(model.arrays.factors[near] @ vector), kind="stable")
     return near[order[:PERSONAL_COUNT_MAX]]

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from profiles.codec import Profile, ProfileDamagedError, applied_offset_of, decode
-from profiles.offsets import offset_for
+from profiles.offsets import offset_for, parse_token
 from profiles.signals import Signal, from_rating
 from profiles.store import read_profile
 from profiles.subjects import subject_of
@@ -105,6 +105,7 @@ class ProfileReader:
         CallerError OFFSET_INVALID if the minimum offset is not one of ours.
         """
         if not (asker.user_id or asker.session_id):
+            parse_token(asker.minimum_offset)
             return EMPTY, []
         subject = subject_of(asker.user_id, asker.session_id)
         wanted = offset_for(subject, asker.minimum_offset, self._partition_count) or 0

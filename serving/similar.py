@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from reco.errors.v1 import error_reason_pb2
 from reco.ranking.v1.ranking_service_pb2 import Degradation, SimilarItemsRequest, SimilarItemsResponse
 
+from bundle.index import RowIndex
 from runtime.errors import NotFoundError
 from serving import answers
 from serving.candidates import INDEX_WIDTH
@@ -30,9 +31,12 @@ def similar_items(request: SimilarItemsRequest, engine: Engine) -> SimilarItemsR
     excluded = catalogue.keys_of([request.item_id, *request.exclude_item_ids])
     count = request.page_size or PAGE_SIZE_DEFAULT
     hidden_count = len(excluded) + len(mask) - int(np.count_nonzero(mask))
-    keys, scores = _similar(key, count + hidden_count, model, catalogue)
-    kept = np.flatnonzero(mask[np.minimum(keys, len(mask) - 1)] & (keys < len(mask)))
-    kept = kept[~np.isin(keys[kept], excluded)][:count]
+    keys, scores = _similar(key, count + hidden_count, model, catalogue, model.index if model else None)
+    kept = _kept(keys, mask, excluded, count)
+    if len(kept) < count and model is not None and model.index is not None:
+        # Too few of those nearby pass: a narrow filter is worth an exact scan.
+        keys, scores = _similar(key, count + hidden_count, model, catalogue, None)
+        kept = _kept(keys, mask, excluded, count)
     bits = np.full(len(kept), SIMILAR, dtype=np.uint8)
     return SimilarItemsResponse(
         items=answers.recommendations(catalogue, keys[kept], scores[kept], bits),
@@ -40,6 +44,12 @@ def similar_items(request: SimilarItemsRequest, engine: Engine) -> SimilarItemsR
         attribution_token=answers.attribution_token(engine, model),
         degradations=_degradations(engine, model, len(kept) < count),
     )
+
+
+def _kept(keys: Keys, mask: NDArray[np.bool_], excluded: Keys, count: int) -> NDArray[np.int64]:
+    """Places of the first `count` keys that may be answered."""
+    kept = np.flatnonzero(mask[np.minimum(keys, len(mask) - 1)] & (keys < len(mask)))
+    return kept[~np.isin(keys[kept], excluded)][:count]
 
 
 def _degradations(engine: Engine, model: LoadedModel | None, short: bool) -> list[Degradation.ValueType]:
@@ -57,12 +67,14 @@ def _key_of(item_id: str, catalogue: Catalogue) -> int:
     return key
 
 
-def _similar(key: int, count: int, model: LoadedModel | None, catalogue: Catalogue) -> tuple[Keys, Scores]:
+def _similar(
+    key: int, count: int, model: LoadedModel | None, catalogue: Catalogue, index: RowIndex | None
+) -> tuple[Keys, Scores]:
     """At most `count` keys like `key`, best first, and their scores."""
     row = int(model.rows_of(np.array([key], dtype=np.int32))[0]) if model else -1
     if model is None or row < 0:
         return _by_categories(key, catalogue)
-    rows, scores = _near(row, model) if model.index else _exact(row, count, model)
+    rows, scores = _near(row, model, index) if index else _exact(row, count, model)
     return model.arrays.item_keys[rows], scores
 
 
@@ -70,13 +82,12 @@ def _exact(row: int, count: int, model: LoadedModel) -> tuple[Keys, Scores]:
     return similar_rows(row, min(count, model.arrays.item_count), model.arrays)
 
 
-def _near(row: int, model: LoadedModel) -> tuple[Keys, Scores]:
+def _near(row: int, model: LoadedModel, index: RowIndex) -> tuple[Keys, Scores]:
     """The item's own list, then what the index finds in its direction, by cosine."""
     arrays = model.arrays
-    assert model.index is not None
     listed = int(np.count_nonzero(arrays.neighbours[row] >= 0))
     near, weights = similar_rows(row, listed, arrays) if listed else (arrays.neighbours[row, :0], np.zeros(0))
-    far = model.index.nearest(arrays.factors[row], INDEX_WIDTH)
+    far = index.nearest(arrays.factors[row], INDEX_WIDTH)
     far = far[~np.isin(far, near)]
     norms = np.maximum(arrays.factor_norms[far] * arrays.factor_norms[row], np.float32(1e-12))
     cosines = (arrays.factors[far] @ arrays.factors[row]) / norms

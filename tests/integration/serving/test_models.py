@@ -216,30 +216,29 @@ async def test_model_service_when_version_is_unknown_is_not_found(client: Client
     assert (code, info.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN")
 
 
-async def test_recommend_when_catalogue_is_large_uses_the_index(
-    stocked: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("width", "filter_text"), [(600, ""), (8, "tags:even")])
+async def test_answers_when_catalogue_is_large_come_from_the_index_and_are_the_exact_ones(
+    stocked: World, monkeypatch: pytest.MonkeyPatch, width: int, filter_text: str
 ) -> None:
+    # At 600 the search is as wide as this catalogue; at 8 it is too narrow for the filter, and a scan answers.
+    monkeypatch.setattr("serving.candidates.INDEX_WIDTH", width)
+    monkeypatch.setattr("serving.similar.INDEX_WIDTH", width)
     keys = await stocked.keys()
-    exact = await stocked.publish(make_model(keys))
+    await stocked.publish(make_model(keys))
     await stocked.see("u:ann", keys[:5])
-    request = RecommendRequest(user_id="ann", page_size=10)
+    request = RecommendRequest(user_id="ann", page_size=10, filter=filter_text)
+    like = SimilarItemsRequest(item_id="i4", page_size=20, filter=filter_text)
     async with stocked.serve() as client:
-        expected = await client.ranking.Recommend(request)
+        exact = await client.ranking.Recommend(request), await client.ranking.SimilarItems(like)
         monkeypatch.setattr("training.publish.EXACT_ITEMS_MAX", 10)
-        indexed = await stocked.publish(make_model(keys), ndcg=0.5)
+        outcome = await stocked.publish(make_model(keys), ndcg=0.5)
         await client.serving.engine.models.follow()
-        model = client.serving.engine.models.current
-        assert model is not None
-        assert model.index is not None
-        answer = await client.ranking.Recommend(request)
-        similar = await client.ranking.SimilarItems(SimilarItemsRequest(item_id="i4"))
-    assert (expected.model_version, answer.model_version) == (exact.version, indexed.version)
-    # At this size the search is as wide as the catalogue, so that both ways find the same.
-    assert ids(answer) == ids(expected)
-    assert not answer.degradations
-    assert len(similar.items) == 20
-    assert "i4" not in ids(similar)
-    assert (stocked.settings.models_dir / indexed.version / f"{index.INDEX_FILE}.bin").exists()
+        found = await client.ranking.Recommend(request), await client.ranking.SimilarItems(like)
+    assert (stocked.settings.models_dir / outcome.version / f"{index.INDEX_FILE}.bin").exists()
+    for one, other in zip(exact, found, strict=True):
+        assert other.model_version == outcome.version != one.model_version
+        assert ids(one) == ids(other)
+        assert not other.degradations
 
 
 async def test_start_when_active_bundle_is_gone_answers_without_model(modelled: World) -> None:

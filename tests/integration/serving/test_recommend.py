@@ -220,8 +220,10 @@ async def test_recommend_when_offset_arrives_meanwhile_counts_it(client: Client,
     assert "i0" not in ids(answer)
 
 
-async def test_recommend_when_offset_is_rubbish_is_refused(client: Client) -> None:
-    code, info = await refusal(client.ranking.Recommend(RecommendRequest(user_id="a", minimum_offset="x")))
+@pytest.mark.parametrize("user_id", ["a", ""])
+async def test_recommend_when_offset_is_rubbish_is_refused(client: Client, user_id: str) -> None:
+    request = RecommendRequest(user_id=user_id, minimum_offset="x")
+    code, info = await refusal(client.ranking.Recommend(request))
     assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "OFFSET_INVALID")
 
 
