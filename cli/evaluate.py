@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import Json, console, notes, print_json, print_table, progress_bar
+from cli.output import Json, console, print_json, print_table, progress_bar
 from cli.tables import ItemMap, ItemsFile, Map, Source, read_source
 from training.columns import to_dataset
 from training.config import QUICK_RANKER, Config
@@ -69,5 +69,3 @@ def _print(result: dict[str, Any]) -> None:
         for name, m in result["models"].items()
     ]
     print_table(columns, rows, right=(1, 2, 3, 4))
-    if data["rows_set_aside"]:
-        notes.print(f"{data['rows_set_aside']:,} rows could not be read and were left out")

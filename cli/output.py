@@ -68,7 +68,8 @@ def told(error: grpc.RpcError) -> str:
     """A failed call in words: whose fault, which reason, what to do."""
     status = rpc_status.from_call(error)
     if status is None:
-        return f"{error.code().name}: {error.details()} (is the system running? start it with: reco up)"
+        cause = (error.details() or "").rpartition(": ")[2]  # gRPC lists every address and layer before it
+        return f"{error.code().name}: {cause} (is the system running? start it with: reco up)"
     for detail in status.details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):

@@ -26,6 +26,7 @@ def fresh() -> Iterator[System]:
 def system(movielens_dir: Path) -> Iterator[System]:
     """`reco up`, with MovieLens-100k loaded through the ingest service and a model trained by the worker."""
     made = Path(tempfile.mkdtemp(prefix="reco-e2e-"))
+    FRESHNESS_REPORT.unlink(missing_ok=True)  # an earlier run's
     running = System(made)
     running.start()
     try:
