@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import pwd
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from reco.errors.v1 import error_reason_pb2
 
 from runtime.errors import StateError
-from runtime.lifecycle import PR_SET_PDEATHSIG
 
 LOCK_WAIT_S_MAX = 15.0  # a server whose supervisor was killed ends by itself well within this
 READY_WAIT_S_MAX = 60.0  # start and replay of a log of some GiB; nothing answers before that
-STOP_WAIT_S_MAX = (
-    20.0  # a clean stop takes under a second; after this it is killed, which loses nothing either
-)
+STOP_WAIT_S_MAX = 20.0  # a clean stop takes under a second; killing it then loses nothing either
 POLL_S = 0.02
 LOG_BYTES_MAX = 16 * 1024 * 1024  # a longer log is begun anew at the next start
 
-_libc = ctypes.CDLL(None)  # loaded here: between fork and exec nothing may be imported
+LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 class Child:
@@ -43,7 +40,6 @@ class Child:
         self._log = log
         self._end_signal = end_signal
         self._account = account
-        self._parent = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,15 +50,14 @@ class Child:
     def start(self, command: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
         """Waits until no earlier server holds the folder, calls `prepare`, then starts. Raises StateError, OSError."""
         lock = self._lock()
-        self._parent = os.getpid()
         try:
             if self._process is not None:
                 self._process.wait()  # it has let go of the lock, so it ends now if it has not
             prepare()
             with self._open_log() as log:
                 self._process = subprocess.Popen(  # noqa: S603 -- a command of ours, not of a caller
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock,),
-                    preexec_fn=self._die_with_parent, start_new_session=True, **account_arguments(self._account),
+                    launch(command, self._end_signal, self._account),
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock,), start_new_session=True,
                 )  # fmt: skip
         finally:
             os.close(lock)
@@ -111,18 +106,14 @@ class Child:
     def _log_end(self) -> str:
         return " | ".join(self._log.read_text(errors="replace").splitlines()[-3:])
 
-    def _die_with_parent(self) -> None:
-        """Runs in the child before the command, after the change of account (which would clear the request)."""
-        _libc.prctl(PR_SET_PDEATHSIG, int(self._end_signal))
-        if os.getppid() != self._parent:
-            os._exit(1)  # the parent ended before the request: no signal would ever come
 
-
-def account_arguments(account: pwd.struct_passwd | None) -> dict[str, Any]:
-    """What makes subprocess run as `account`; nothing for our own."""
-    if account is None:
-        return {}
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+def launch(
+    command: Sequence[str], end_signal: signal.Signals, account: pwd.struct_passwd | None
+) -> list[str]:
+    """What to start instead of `command`, so that it runs as `account` (None: ours) and ends when we do."""
+    uid, gid = (account.pw_uid, account.pw_gid) if account else (-1, -1)
+    numbers = [str(number) for number in (os.getpid(), int(end_signal), uid, gid)]
+    return [sys.executable, "-I", "-S", str(LAUNCHER), *numbers, *command]
 
 
 def _state_error(message: str) -> StateError:

@@ -22,7 +22,7 @@ import psycopg
 from psycopg import sql
 from reco.errors.v1 import error_reason_pb2
 
-from runtime.child import Child, account_arguments
+from runtime.child import Child, launch
 from runtime.errors import StateError
 
 SOCKET_PATH_BYTES_MAX = 100  # sun_path takes 107 and a NUL; Postgres adds ".lock"
@@ -164,8 +164,8 @@ class EmbeddedPostgres:
         command += ["--no-instructions", "--locale=C.UTF-8", "--locale-provider=builtin"]
         try:
             subprocess.run(  # noqa: S603 -- a command of ours, not of a caller
-                command, check=True, timeout=INITDB_WAIT_S_MAX, capture_output=True, cwd="/",
-                **account_arguments(self._account),
+                launch(command, signal.SIGTERM, self._account),
+                check=True, timeout=INITDB_WAIT_S_MAX, capture_output=True, cwd="/",
             )  # fmt: skip
         except (subprocess.SubprocessError, OSError) as error:
             raise _initdb_error(error) from None

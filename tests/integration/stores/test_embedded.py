@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import psycopg
 import pytest
 import redis
@@ -177,3 +179,27 @@ def test_as_root_postgres_runs_as_somebody_else(postgres_store: EmbeddedPostgres
     postgres_store.start()
 
     assert Path(f"/proc/{postgres_store.pid}").stat().st_uid != 0
+
+
+async def test_a_store_starts_again_from_a_process_that_is_busy_with_grpc(
+    valkey_store: EmbeddedValkey,
+) -> None:
+    valkey_store.start()
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        for _ in range(10):  # a fork that copies gRPC's threads crashed one time in three
+            calls = [asyncio.ensure_future(refused(channel)) for _ in range(20)]
+            await asyncio.sleep(0)
+            kill(valkey_store.pid)
+            valkey_store.start()
+            assert await asyncio.gather(*calls) == [grpc.StatusCode.UNIMPLEMENTED] * 20
+    await server.stop(None)
+
+
+async def refused(channel: grpc.aio.Channel) -> grpc.StatusCode:
+    """The code of a call that the server does not know."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await channel.unary_unary("/nothing/Nothing")(b"")
+    return raised.value.code()
