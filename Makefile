@@ -41,6 +41,9 @@ format: $(READY) ## Format code and protos.
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format -w proto
 
+docs: $(READY) ## Write docs/settings.md and docs/metrics.md from the code.
+	PYTHONPATH=.:gen $(BIN)/python docs/generate.py
+
 lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.lock.
 	$(BIN)/pip install -q pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
@@ -64,4 +67,4 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-.PHONY: help up test check unit evaluate gen format lock clean
+.PHONY: help up test check unit evaluate gen format docs lock clean
