@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -22,6 +23,9 @@ POOL_WAITING_MAX = 256  # callers in line; more are told to come back
 RECONNECT_S_MAX = 1.0  # of one try to come back; the next caller starts another, so pauses never grow
 STATEMENT_WAIT_MS_MAX = 30_000  # our statements take milliseconds; a thousand rows under load a second
 DISK_RETRY_DELAY_MS = 5000
+
+# An outage is told by the errors below, each time it matters; the pool would tell it again for each connection it tries.
+logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
 
 Pool = AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]
 
