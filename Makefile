@@ -45,9 +45,9 @@ docs: $(READY) ## Write docs/settings.md and docs/metrics.md from the code.
 	PYTHONPATH=.:gen $(BIN)/python docs/generate.py
 
 lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.lock.
-	$(BIN)/pip install -q pip-tools
-	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-	  --strip-extras --allow-unsafe --extra dev --output-file requirements.lock pyproject.toml
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --upgrade -o requirements.lock
 
 clean: ## Remove what was built here; data/ stays.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
