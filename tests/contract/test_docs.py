@@ -30,7 +30,9 @@ def markdown_links():
                 yield page, target
 
 
-@pytest.mark.parametrize(("page", "target"), list(markdown_links()), ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    ("page", "target"), list(markdown_links()), ids=lambda value: getattr(value, "name", value)
+)
 def test_link_when_followed_leads_to_a_file(page, target):
     assert (page.parent / target).exists()
 
