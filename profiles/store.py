@@ -66,14 +66,15 @@ async def _swap(redis: Redis, subjects: list[str], select: Select, ttl_s: int) -
     """One try; returns the subjects whose profile has changed meanwhile."""
     tried: list[str] = []
     swap = redis.register_script(_SWAP)
-    pipeline = redis.pipeline(transaction=False)
-    for subject, old in zip(subjects, await read_profiles(redis, subjects), strict=True):
-        chosen = select(subject, applied_offset_of(old))
-        if chosen is not None:
-            value = _merge_or_begin_anew(subject, old, *chosen)
-            await swap([profile_key(subject)], [(old or b"")[OFFSET_BYTES], value, ttl_s], client=pipeline)
-            tried.append(subject)
-    swapped = await pipeline.execute() if tried else []
+    async with redis.pipeline(transaction=False) as pipeline:
+        for subject, old in zip(subjects, await read_profiles(redis, subjects), strict=True):
+            chosen = select(subject, applied_offset_of(old))
+            if chosen is not None:
+                value = _merge_or_begin_anew(subject, old, *chosen)
+                read = (old or b"")[OFFSET_BYTES]
+                await swap([profile_key(subject)], [read, value, ttl_s], client=pipeline)
+                tried.append(subject)
+        swapped = await pipeline.execute() if tried else []
     return [subject for subject, done in zip(tried, swapped, strict=True) if not done]
 
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
 from profiles.limits import TRENDING_ITEMS_MAX, TRENDING_TAU_S, TRENDING_TTL_S
 from profiles.signals import Signal
@@ -39,24 +38,26 @@ def counts(events: Sequence[tuple[float, int, int]], now_s: float) -> dict[int, 
 
 async def add(redis: Redis, weeks: Mapping[int, Mapping[int, float]]) -> None:
     """Adds weights, keeps the heaviest TRENDING_ITEMS_MAX of each week, and sets when the week is forgotten."""
-    pipeline: Pipeline = redis.pipeline(transaction=False)
-    for start_s, week in weeks.items():
-        key = trending_key(start_s)
-        for item, weight in week.items():
-            pipeline.zincrby(key, weight, str(item))
-        pipeline.zremrangebyrank(key, 0, -TRENDING_ITEMS_MAX - 1)
-        pipeline.expire(key, TRENDING_TTL_S)
-    await pipeline.execute()
+    async with redis.pipeline(transaction=False) as pipeline:
+        for start_s, week in weeks.items():
+            key = trending_key(start_s)
+            for item, weight in week.items():
+                pipeline.zincrby(key, weight, str(item))
+            pipeline.zremrangebyrank(key, 0, -TRENDING_ITEMS_MAX - 1)
+            pipeline.expire(key, TRENDING_TTL_S)
+        await pipeline.execute()
 
 
 async def read_trending(redis: Redis, now_s: float, n: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Item keys (m,) and scores (m,), m <= n, highest first. A score is the count of events, each faded since."""
     this_s = week_start_s(now_s)
-    pipeline: Pipeline = redis.pipeline(transaction=False)
-    for start_s in (this_s, this_s - WEEK_S):
-        pipeline.zrange(trending_key(start_s), 0, n - 1, desc=True, withscores=True)
+    weeks = (this_s, this_s - WEEK_S)
+    async with redis.pipeline(transaction=False) as pipeline:
+        for start_s in weeks:
+            pipeline.zrange(trending_key(start_s), 0, n - 1, desc=True, withscores=True)
+        read = await pipeline.execute()
     scores: dict[int, float] = {}
-    for start_s, members in zip((this_s, this_s - WEEK_S), await pipeline.execute(), strict=True):
+    for start_s, members in zip(weeks, read, strict=True):
         fade = math.exp(-(now_s - start_s) / TRENDING_TAU_S)
         for member, weight in members:
             scores[int(member)] = scores.get(int(member), 0.0) + float(weight) * fade
