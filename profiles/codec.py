@@ -2,7 +2,8 @@
 
     header 24 B   version u8, ring_count u8, rice_k u8, flags u8, seen_count u16, seen_bytes u16, applied_offset u64,
                   event_count u32, first_time u32
-    ring          ring_count x u64, ascending and distinct: unix seconds u32 << 32 | signal u4 << 28 | item key u28
+    ring          ring_count x u64, ascending and distinct: unix seconds u32 << 32 | signal u4 << 28 | item key u28,
+                  the key mixed (limits.KEY_MIX)
     seen          seen_bytes of Rice-coded item keys of events that have left the ring (kernels.py)
 
 The ring is "the union, then the 64 largest", and the seen set "the items of all other events, then the largest keys that
@@ -65,7 +66,7 @@ def pack_event(time_s: int, signal: int, item_key: int) -> int:
     """One event as the ring has it. Raises ValueError beyond the bits."""
     if not (0 <= time_s <= U32_MAX and 0 <= signal < 16 and 0 <= item_key <= limits.ITEM_KEY_MAX):
         raise ValueError(f"not an event of the ring: time {time_s}, signal {signal}, item key {item_key}")
-    return time_s << 32 | signal << 28 | item_key
+    return time_s << 32 | signal << 28 | item_key * limits.KEY_MIX & limits.ITEM_KEY_MAX
 
 
 def decode(value: bytes | None) -> Profile:
@@ -89,11 +90,13 @@ def merge(value: bytes | None, events: NDArray[np.uint64], applied_offset: int) 
         first_time = min(first_time, raw.first_time)
     seen = raw.seen
     if left.shape[0]:
-        seen = np.unique(np.concatenate((seen, (left & np.uint64(limits.ITEM_KEY_MAX)).astype(np.int32))))[
-            ::-1
-        ]
+        seen = np.unique(np.concatenate((seen, _keys_of(left))))[::-1]
     event_count = min(raw.event_count + events.shape[0], U32_MAX)
     return _write(_Raw(ring, seen, max(raw.applied_offset, applied_offset), event_count, first_time))
+
+
+def _keys_of(packed: NDArray[np.uint64]) -> NDArray[np.int32]:
+    return (packed * np.uint64(limits.KEY_UNMIX) & np.uint64(limits.ITEM_KEY_MAX)).astype(np.int32)
 
 
 def applied_offset_of(value: bytes | None) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numba import int32, int64, njit, types, uint8, uint32, uint64, void
 from numpy.typing import NDArray
 
-from profiles.limits import RICE_K_MAX
+from profiles.limits import ITEM_KEY_MAX, KEY_UNMIX, RICE_K_MAX
 
 U8 = NDArray[np.uint8]
 I32 = NDArray[np.int32]
@@ -30,7 +30,7 @@ def unpack_ring(packed: U64, keys: I32, codes: U8, times: U32) -> None:
     """Splits packed events (n,) into item keys, signal codes and unix seconds, each (n,), in the same order."""
     for i in range(packed.shape[0]):
         event = packed[i]
-        keys[i] = np.int32(event & np.uint64(0xFFFFFFF))
+        keys[i] = np.int32((event * np.uint64(KEY_UNMIX)) & np.uint64(ITEM_KEY_MAX))
         codes[i] = np.uint8((event >> np.uint64(28)) & np.uint64(0xF))
         times[i] = np.uint32(event >> np.uint64(32))
 

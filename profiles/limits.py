@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PROFILE_BYTES_MAX = 1024  # what one user may cost in Redis, key and bookkeeping of the store included
 HEADER_BYTES = 24
-RING_EVENTS_MAX = 64  # fold-in weighs by exp(-0.2 * position): the 64th event still weighs 3e-6 of the first
+RING_EVENTS_MAX = 64  # the fold-in weighs by exp(-0.3 * position): the 64th event hardly counts
 RING_EVENT_BYTES = 8
 SEEN_BYTES_MAX = 344  # some 300 items of a catalogue of 100,000, or 1,000 of one of 2,000
 SEEN_BASE_BYTES = 4  # the largest key stands in front, whole
@@ -15,6 +15,10 @@ STORE_BYTES_MAX = (
 
 ITEM_KEY_BITS = 28
 ITEM_KEY_MAX = (1 << ITEM_KEY_BITS) - 1  # also the migration's MAXVALUE of items.key
+# Events of one second have no order among them. In the ring they stand by their keys multiplied by this (odd, so that it can
+# be undone): by the keys themselves, the newest items of the catalogue would always count as the user's latest.
+KEY_MIX = 0x9E3779B
+KEY_UNMIX = pow(KEY_MIX, -1, 1 << ITEM_KEY_BITS)
 RICE_K_MAX = ITEM_KEY_BITS
 SEEN_KEYS_MAX = 1 + (SEEN_BYTES_MAX - SEEN_BASE_BYTES) * 8  # a run of neighbours costs one bit each
 

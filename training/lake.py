@@ -8,11 +8,12 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from profiles.limits import ITEM_KEY_MAX, KEY_MIX
 from profiles.signals import Signal
 from training.dataset import Dataset, DatasetError, Items, build
 
 # A redelivered event may stand in two files and counts once. Events of one second stand in the order of
-# the profile's ring (profiles/codec.py: signal, then key), so that training sees what serving will; `event_id` breaks what
+# the profile's ring (profiles/codec.py: signal, then mixed key), so that training sees what serving will; `event_id` breaks what
 # is still a tie, so that the same files give the same data set in whatever order they are listed.
 _QUERY = """
 SELECT dense_rank() OVER (ORDER BY subject) - 1 AS user_number, item_key, code, time_s
@@ -24,7 +25,7 @@ FROM (
   GROUP BY event_id
 )
 WHERE time_s BETWEEN 0 AND 4294967295
-ORDER BY time_s, code, item_key, event_id
+ORDER BY time_s, code, (item_key::BIGINT * {mix}) & {mask}, event_id
 """
 
 
@@ -56,7 +57,7 @@ def _fetch(files: Sequence[str]) -> dict[str, NDArray[np.int64]]:
     with duckdb.connect(":memory:") as connection:
         types = _types(connection, files)
         time = "event_time" if types["event_time"] in _INTEGERS else "epoch(event_time)"
-        query = _QUERY.format(time=f"CAST(floor({time}) AS BIGINT)")
+        query = _QUERY.format(mix=KEY_MIX, mask=ITEM_KEY_MAX, time=f"CAST(floor({time}) AS BIGINT)")
         found = connection.execute(query, {"files": list(files)}).fetchnumpy()
         return {name: np.asarray(values) for name, values in found.items()}
 

@@ -10,6 +10,11 @@ SEEN_BYTES_MAX = 344
 KEY_MASK = (1 << 28) - 1
 
 
+def key_of(event: int) -> int:
+    """The item key that was multiplied by 0x9E3779B, modulo 2^28."""
+    return event * pow(0x9E3779B, -1, 1 << 28) & KEY_MASK
+
+
 def rice_bits(keys_descending: list[int], k: int) -> str:
     """The seen set as a string of bits, first bit first: 32 bits of the largest key, then the gaps."""
     bits = format(keys_descending[0], "032b")[::-1]
@@ -45,5 +50,5 @@ def merged(events: Iterable[int]) -> tuple[list[int], list[int]]:
     """The ring (ascending) and the seen keys (ascending, those of the ring left out) of all packed events together."""
     ordered = sorted(set(events))
     ring, left = ordered[-RING_EVENTS_MAX:], ordered[:-RING_EVENTS_MAX]
-    kept = largest_that_fit(event & KEY_MASK for event in left)
-    return ring, sorted(set(kept) - {event & KEY_MASK for event in ring})
+    kept = largest_that_fit(key_of(event) for event in left)
+    return ring, sorted(set(kept) - {key_of(event) for event in ring})
