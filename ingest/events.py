@@ -8,22 +8,12 @@ from dataclasses import dataclass
 import orjson
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
-from reco.ingest.v1.event_pb2 import AcceptedEvent, Event, EventContext, EventType
+from reco.ingest.v1.event_pb2 import AcceptedEvent, EventContext
 
 from ingest.stream import Entry, Refused
 from profiles.codec import U32_MAX
 from profiles.limits import ITEM_KEY_MAX
-from profiles.signals import Signal, from_rating
 from profiles.subjects import subject_of
-
-_SIGNALS = {
-    EventType.EVENT_TYPE_VIEW: Signal.VIEW,
-    EventType.EVENT_TYPE_CLICK: Signal.CLICK,
-    EventType.EVENT_TYPE_ADD_TO_CART: Signal.ADD_TO_CART,
-    EventType.EVENT_TYPE_PURCHASE: Signal.PURCHASE,
-    EventType.EVENT_TYPE_LIKE: Signal.LIKE,
-    EventType.EVENT_TYPE_DISLIKE: Signal.DISLIKE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +64,6 @@ def _parse(event: StreamEvent) -> str:
     if not (0 <= accepted.event.event_time.seconds <= U32_MAX and accepted.accept_time.seconds > 0):
         return "a time is missing or out of range"
     return ""
-
-
-def signal_of(event: Event) -> Signal:
-    """What the event says about taste."""
-    if event.type == EventType.EVENT_TYPE_RATING:
-        return from_rating(event.value)
-    return _SIGNALS.get(event.type, Signal.OTHER)
 
 
 def micros_of(time: Timestamp) -> int:

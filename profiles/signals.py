@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from reco.ingest.v1.event_pb2 import EventType
+
 RATING_LOW_MAX = 2.5  # of 5: ratings up to here speak against the item
 RATING_MID_MAX = 3.5  # of 5: up to here they say little
 
@@ -31,3 +33,20 @@ def from_rating(value: float) -> Signal:
     if value <= RATING_LOW_MAX:
         return Signal.RATING_LOW
     return Signal.RATING_MID if value <= RATING_MID_MAX else Signal.RATING_HIGH
+
+
+_SIGNALS = {
+    EventType.EVENT_TYPE_VIEW: Signal.VIEW,
+    EventType.EVENT_TYPE_CLICK: Signal.CLICK,
+    EventType.EVENT_TYPE_ADD_TO_CART: Signal.ADD_TO_CART,
+    EventType.EVENT_TYPE_PURCHASE: Signal.PURCHASE,
+    EventType.EVENT_TYPE_LIKE: Signal.LIKE,
+    EventType.EVENT_TYPE_DISLIKE: Signal.DISLIKE,
+}
+
+
+def signal_of(kind: EventType.ValueType, value: float) -> Signal:
+    """What an event of the contract's type `kind` says; `value` counts for ratings alone."""
+    if kind == EventType.EVENT_TYPE_RATING:
+        return from_rating(value)
+    return _SIGNALS.get(kind, Signal.OTHER)

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from profiles.codec import Profile, ProfileDamagedError, applied_offset_of, decode
 from profiles.offsets import offset_for, parse_token
-from profiles.signals import Signal, from_rating
+from profiles.signals import Signal, signal_of
 from profiles.store import read_profile
 from profiles.subjects import subject_of
 from serving import limits
@@ -26,17 +26,6 @@ from serving.catalogue import Catalogue
 EMPTY = decode(None)
 READS_MAX = 32  # at once; the client has 64 connections, and one that is refused would be a degraded answer
 RATING_DEFAULT = 3.0  # an inline rating without a value says that the item was rated, not how
-
-# The same table as ingest/events.py has for stored events; if you change one, change both.
-_SIGNALS = {
-    EventType.EVENT_TYPE_UNSPECIFIED: Signal.VIEW,
-    EventType.EVENT_TYPE_VIEW: Signal.VIEW,
-    EventType.EVENT_TYPE_CLICK: Signal.CLICK,
-    EventType.EVENT_TYPE_ADD_TO_CART: Signal.ADD_TO_CART,
-    EventType.EVENT_TYPE_PURCHASE: Signal.PURCHASE,
-    EventType.EVENT_TYPE_LIKE: Signal.LIKE,
-    EventType.EVENT_TYPE_DISLIKE: Signal.DISLIKE,
-}
 
 
 class Asker(Protocol):
@@ -85,9 +74,8 @@ def with_context(ring: Ring, keys: NDArray[np.int32], time_s: float) -> Ring:
 
 
 def _signal(event: InlineEvent) -> Signal:
-    if event.type == EventType.EVENT_TYPE_RATING:
-        return from_rating(event.value if event.HasField("value") else RATING_DEFAULT)
-    return _SIGNALS.get(event.type, Signal.OTHER)
+    value = event.value if event.HasField("value") else RATING_DEFAULT
+    return signal_of(event.type or EventType.EVENT_TYPE_VIEW, value)
 
 
 class ProfileReader:

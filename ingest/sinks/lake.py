@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest import limits
-from ingest.events import StreamEvent, context_json, micros_of, signal_of
+from ingest.events import StreamEvent, context_json, micros_of
 from ingest.lake_files import LakeFiles, file_name, last_offset
 from profiles.offsets import SEQUENCE_BITS
+from profiles.signals import signal_of
 
 _TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema([
@@ -91,7 +92,7 @@ def _row(event: StreamEvent) -> tuple[object, ...]:
     accepted, sent = event.accepted, event.accepted.event
     return (
         sent.id, event.subject, sent.user_id, sent.session_id, accepted.item_key, sent.item_id, sent.type,
-        sent.custom_type, int(signal_of(sent)), sent.value if sent.HasField("value") else None,
+        sent.custom_type, int(signal_of(sent.type, sent.value)), sent.value if sent.HasField("value") else None,
         micros_of(sent.event_time), micros_of(accepted.accept_time), sent.attribution_token, sent.surface,
         context_json(sent), event.offset,
     )  # fmt: skip

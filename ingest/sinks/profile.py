@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from ingest import limits
-from ingest.events import StreamEvent, micros_of, signal_of
+from ingest.events import StreamEvent, micros_of
 from profiles import store, trending
 from profiles.codec import pack_event
+from profiles.signals import signal_of
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.redis_client import redis_errors
@@ -79,4 +80,8 @@ def _pack(events: Sequence[Signalled]) -> NDArray[np.uint64]:
 
 def _signalled(event: StreamEvent) -> Signalled:
     accepted = event.accepted
-    return accepted.event.event_time.seconds, signal_of(accepted.event), accepted.item_key
+    return (
+        accepted.event.event_time.seconds,
+        signal_of(accepted.event.type, accepted.event.value),
+        accepted.item_key,
+    )

@@ -10,10 +10,10 @@ from reco.ingest.v1.attribute_pb2 import AttributeValue
 from reco.ingest.v1.event_pb2 import AcceptedEvent, Event, EventContext, EventType
 from reco.ingest.v1.item_pb2 import Item
 
-from ingest.events import context_json, decode, micros_of, signal_of
+from ingest.events import context_json, decode, micros_of
 from ingest.stream import Entry
 from ingest.texts import has_nul, texts_of
-from profiles.signals import Signal
+from profiles.signals import Signal, signal_of
 
 
 def sample() -> AcceptedEvent:
@@ -76,7 +76,7 @@ def test_an_entry_for_another_sink_is_passed_over() -> None:
     ],
 )  # fmt: skip
 def test_signal_of_each_type(event_type: EventType.ValueType, value: float, signal: Signal) -> None:
-    assert signal_of(Event(type=event_type, value=value)) == signal
+    assert signal_of(event_type, value) == signal
 
 
 def test_micros_are_exact() -> None:
