@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
-from reco.ingest.v1.event_pb2 import AcceptedEvent, EventContext
+from reco.ingest.v1.event_pb2 import AcceptedEvent, Event, EventContext
 
 from ingest.stream import Entry, Refused
 from profiles.codec import U32_MAX
