@@ -33,6 +33,9 @@ unit: $(READY) ## All tests with coverage.
 evaluate: $(READY) ## The quality table on MovieLens-100k.
 	@$(BIN)/reco evaluate
 
+latency: $(READY) ## Milliseconds of one answer, against what `make up` has started.
+	@$(BIN)/python bench/latency.py
+
 gen: $(READY) ## Generate gen/ from proto/.
 	$(BIN)/python proto/generate.py
 
@@ -67,4 +70,4 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-.PHONY: help up test check unit evaluate gen format docs lock clean
+.PHONY: help up test check unit evaluate latency gen format docs lock clean
