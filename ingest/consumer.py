@@ -68,10 +68,9 @@ async def carry(stream: StreamReader, sink: Sink) -> None:
     """One batch from the stream into the sink. A crash anywhere in it redelivers the batch, and loses nothing."""
     batch = await stream.read(sink.batch_events_max, sink.fill_s)
     events, poison = await _decode(batch, stream.sink)
-    poison += await _write(events, sink, stream.sink)
-    await stream.dead_letter(poison)
+    await _write(events, sink, stream)
+    await _set_aside(poison, stream)
     await stream.acknowledge(batch)
-    metrics.DEAD_LETTERS_TOTAL.labels(stream.sink).inc(len(poison))
 
 
 async def _decode(batch: list[Entry], sink: str) -> tuple[list[StreamEvent], list[Refused]]:
@@ -80,30 +79,39 @@ async def _decode(batch: list[Entry], sink: str) -> tuple[list[StreamEvent], lis
     return await asyncio.to_thread(decode, batch, sink)
 
 
-async def _write(events: Sequence[StreamEvent], sink: Sink, name: str) -> list[Refused]:
-    """Writes a batch and says how large it was and how long it took; returns what the sink refuses."""
+async def _write(events: Sequence[StreamEvent], sink: Sink, stream: StreamReader) -> None:
+    """Writes a batch and says how large it was and how long it took."""
     if not events:
-        return []
+        return
     start_s = time.perf_counter()
-    refused = await _write_or_refuse(events, sink)
-    metrics.SINK_WRITE_SECONDS.labels(name).observe(time.perf_counter() - start_s)
-    metrics.SINK_BATCH_EVENTS.labels(name).observe(len(events))
-    return refused
+    await _write_or_refuse(events, sink, stream)
+    metrics.SINK_WRITE_SECONDS.labels(stream.sink).observe(time.perf_counter() - start_s)
+    metrics.SINK_BATCH_EVENTS.labels(stream.sink).observe(len(events))
 
 
-async def _write_or_refuse(events: Sequence[StreamEvent], sink: Sink) -> list[Refused]:
-    """Halves a batch that the sink chokes on until the events at fault stand alone: one can't block its partition."""
+async def _write_or_refuse(events: Sequence[StreamEvent], sink: Sink, stream: StreamReader) -> None:
+    """Halves a batch that the sink chokes on until the events at fault stand alone: one can't block its partition.
+
+    An event at fault is set aside before anything after it is written: sinks skip what lies before the newest that they
+    have, so that, delivered again, it would pass for written.
+    """
     try:
         await sink.write(events)
     except RecoError:
         raise
     except Exception as error:
         if len(events) == 1:
-            return [Refused(events[0].entry, f"{type(error).__name__}: {error}"[:200])]
+            reason = f"{type(error).__name__}: {error}"[: limits.DEAD_LETTER_REASON_CHARS_MAX]
+            await _set_aside([Refused(events[0].entry, reason)], stream)
+            return
         middle = len(events) // 2
-        first = await _write_or_refuse(events[:middle], sink)
-        return first + await _write_or_refuse(events[middle:], sink)
-    return []
+        await _write_or_refuse(events[:middle], sink, stream)
+        await _write_or_refuse(events[middle:], sink, stream)
+
+
+async def _set_aside(refused: list[Refused], stream: StreamReader) -> None:
+    await stream.dead_letter(refused)
+    metrics.DEAD_LETTERS_TOTAL.labels(stream.sink).inc(len(refused))
 
 
 def _tell(stream: StreamReader, error: Exception) -> None:

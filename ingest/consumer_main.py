@@ -48,7 +48,7 @@ async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Ev
         for partition in range(settings.partition_count):
             for name in SINKS:
                 lease = Lease(redis, partition, name, holder, SystemClock())
-                reader = StreamReader(redis, partition, name)
+                reader = StreamReader(redis, partition, name, holder)
                 tasks.create_task(consumer.run(reader, make[name](partition, lease), lease, stop))
 
 

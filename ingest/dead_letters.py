@@ -8,14 +8,15 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from ingest.stream import dead_letters_key, stream_key
+from ingest.stream import NEXT_ID, dead_letters_key, stream_key
 from profiles.offsets import pack_offset
 from runtime.redis_client import redis_errors
 
 # KEYS: stream, dead letters. ARGV: letter, sink, payload. A letter goes back once.
-_REPLAY = """
+_REPLAY = f"""
 if redis.call('XDEL', KEYS[2], ARGV[1]) == 0 then return 0 end
-redis.call('XADD', KEYS[1], '*', 'e', ARGV[3], 's', ARGV[2])
+{NEXT_ID}
+redis.call('XADD', KEYS[1], id, 'e', ARGV[3], 's', ARGV[2])
 return 1
 """
 
@@ -37,7 +38,7 @@ async def list_dead_letters(redis: Redis, partition_count: int, count: int = 100
     letters: list[DeadLetter] = []
     for partition in range(partition_count):
         letters += await _read(redis, partition, count)
-    return sorted(letters, key=lambda letter: letter.id.partition(":")[2])[:count]
+    return sorted(letters, key=lambda letter: pack_offset(letter.id.partition(":")[2]))[:count]
 
 
 async def replay_dead_letters(redis: Redis, partition_count: int, ids: Collection[str] | None = None) -> int:

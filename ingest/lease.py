@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 
-from reco.errors.v1 import error_reason_pb2
 from redis.asyncio import Redis
 
 from ingest import limits
-from ingest.stream import lease_key
+from ingest.stream import lease_key, lease_lost
 from runtime.clock import Clock
-from runtime.errors import RecoError, StateError
+from runtime.errors import RecoError
 from runtime.redis_client import redis_errors
 
 # KEYS: lease. ARGV: holder, TTL in ms. 1 when the holder has it now.
@@ -27,6 +26,7 @@ class Lease:
     """A lease of (partition, sink) for `holder`, a name that no other process has."""
 
     def __init__(self, redis: Redis, partition: int, sink: str, holder: str, clock: Clock) -> None:
+        self._partition, self._sink = partition, sink
         self._key = lease_key(partition, sink)
         self._holder = holder
         self._clock = clock
@@ -47,8 +47,7 @@ class Lease:
     def check(self) -> None:
         """Raises StateError when the lease may have gone to another since it was renewed."""
         if self._clock.monotonic_s() - self._since_s >= limits.LEASE_TTL_S:
-            message = f"the lease {self._key} ran out while a batch was written; it is written again"
-            raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message)
+            raise lease_lost(self._partition, self._sink)
 
     async def release(self) -> None:
         """Gives it back, so that a successor need not wait. Where that fails, it runs out."""

@@ -10,6 +10,7 @@ KEY_CACHE_ITEMS_MAX = 200_000  # ids and keys: some 30 MB; a miss costs one quer
 REJECTED_SAMPLES_MAX = 20  # of an import; the contract names it too (ingest_service.proto)
 CHUNK_EVENTS_MAX = 1_000  # of an import's message; the contract names it too
 APPEND_ENTRIES_MAX = 1_000  # of one script call: about 5 ms in which Redis serves nobody else
+TAKE_ENTRIES_MAX = 2_000  # of one read, for the same reason; a larger batch is put together from several
 
 # The stream.
 # An id is remembered so long: a caller's retries after an afternoon's outage still count once. Costs some 140 bytes an
@@ -18,6 +19,7 @@ DEDUPLICATION_WINDOW_S = 6 * 3600
 STREAM_ENTRIES_MAX = 1_000_000  # of a partition: some 250 MB, an hour of a dead sink at 300 events a second
 STREAM_RETRY_DELAY_MS = 1_000
 DEAD_LETTERS_MAX = 10_000  # of a partition; when there are more, its sink waits, for nothing may be dropped
+DEAD_LETTER_REASON_CHARS_MAX = 200
 # Above this the next call begins a new millisecond, so that the sequence of a place fits 16 bits.
 SEQUENCE_TURN = 64_000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from reco.errors.v1 import error_reason_pb2
 from redis.asyncio import Redis
@@ -17,21 +17,27 @@ from redis.exceptions import ResponseError
 
 from ingest import limits
 from profiles.offsets import entry_id_of, pack_offset
-from runtime.errors import OverloadError
+from runtime.errors import OverloadError, StateError
 from runtime.redis_client import BLOCK_WAIT_S_MAX, redis_errors
 
 SINKS = ("profile", "postgres", "lake")
 
-# KEYS: stream, a mark for each event. ARGV: most entries, window in s, payloads. Answers place and 1 (new) or 0 for each
-# event, or nothing at all when the stream is full. One call is one step: a mark never stands without its entry.
-_APPEND = f"""
-if redis.call('XLEN', KEYS[1]) + #KEYS - 1 > tonumber(ARGV[1]) then return {{}} end
+# The id of the next entry of KEYS[1]: the store's choice, or a new millisecond when this one has many. A clock that went
+# back leaves the store counting within one millisecond for as long.
+NEXT_ID = f"""
 local id = '*'
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if last then
   local ms, sequence = string.match(last[1], '(%d+)-(%d+)')
   if tonumber(sequence) > {limits.SEQUENCE_TURN} then id = string.format('%.0f-0', tonumber(ms) + 1) end
 end
+"""
+
+# KEYS: stream, a mark for each event. ARGV: most entries, window in s, payloads. Answers place and 1 (new) or 0 for each
+# event, or nothing at all when the stream is full. One call is one step: a mark never stands without its entry.
+_APPEND = f"""
+if redis.call('XLEN', KEYS[1]) + #KEYS - 1 > tonumber(ARGV[1]) then return {{}} end
+{NEXT_ID}
 local answer = {{}}
 for i = 2, #KEYS do
   local place = redis.call('GET', KEYS[i])
@@ -46,6 +52,17 @@ for i = 2, #KEYS do
   answer[#answer + 1] = new
 end
 return answer
+"""
+
+# KEYS: stream, lease. ARGV: holder ("": there is no other), sink, where to start, most entries. Answers entries; or, when
+# there is nothing new, the id behind which to wait; or 0 when another process has the lease. Asking and taking are one step:
+# a process that was paused and lost its lease could otherwise take entries that its successor then overtakes.
+_TAKE = """
+if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+local found = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[2], 'COUNT', ARGV[4], 'STREAMS', KEYS[1], ARGV[3])
+if found then return found[1][2] end
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+return last and last[1] or '0-0'
 """
 
 # KEYS: stream, dead letters. ARGV: sink, entry, reason, payload, most letters. An entry is set aside once.
@@ -132,11 +149,14 @@ class StreamReader:
     overtake them. After any error call `rewind`.
     """
 
-    def __init__(self, redis: Redis, partition: int, sink: str) -> None:
+    def __init__(self, redis: Redis, partition: int, sink: str, holder: str = "") -> None:
+        """`holder` is the lease's (ingest/lease.py); "" for a reader that is alone."""
         self.partition = partition
         self.sink = sink
         self._redis = redis
         self._key = stream_key(partition)
+        self._holder = holder
+        self._take = redis.register_script(_TAKE)
         self._set_aside = redis.register_script(_SET_ASIDE)
         self._rewound = True
 
@@ -145,15 +165,18 @@ class StreamReader:
         self._rewound = True
 
     async def read(self, count_max: int, fill_s: float = 0.0) -> list[Entry]:
-        """Up to `count_max` entries: waits BLOCK_WAIT_S_MAX for the first, then `fill_s` for more. Raises DependencyError."""
+        """Up to `count_max` entries: waits BLOCK_WAIT_S_MAX for the first, then `fill_s` for more.
+
+        Raises DependencyError; StateError when another process has the lease, and then nothing was read.
+        """
         with redis_errors():
             if self._rewound:
                 await self._create_group()
-                pending = await self._fetch("0", count_max, None)
+                pending = await self._pending(count_max)
                 if pending:
                     return pending
                 self._rewound = False
-            batch = await self._fetch(">", count_max, BLOCK_WAIT_S_MAX)
+            batch = await self._new(count_max, BLOCK_WAIT_S_MAX)
             if batch and fill_s:
                 await self._fill(batch, count_max, fill_s)
             return batch
@@ -175,17 +198,36 @@ class StreamReader:
                 if await self._set_aside(keys, [*payload, limits.DEAD_LETTERS_MAX]) == -1:
                     raise _too_many_dead_letters(self.partition)
 
+    async def _pending(self, count_max: int) -> list[Entry]:
+        """What was read and not acknowledged, from the oldest."""
+        pending: list[Entry] = []
+        while len(pending) < count_max:
+            start = entry_id_of(pending[-1].offset) if pending else "0"
+            found, _ = await self._fetch(start, count_max - len(pending))
+            if not found:
+                break
+            pending += found
+        return pending
+
     async def _fill(self, batch: list[Entry], count_max: int, fill_s: float) -> None:
         deadline_s = time.monotonic() + fill_s
         while len(batch) < count_max and (left_s := deadline_s - time.monotonic()) > 0.001:
-            batch += await self._fetch(">", count_max - len(batch), min(left_s, BLOCK_WAIT_S_MAX))
+            batch += await self._new(count_max - len(batch), min(left_s, BLOCK_WAIT_S_MAX))
 
-    async def _fetch(self, start: str, count_max: int, block_s: float | None) -> list[Entry]:
-        block_ms = None if block_s is None else max(1, int(block_s * 1000))
-        answer = await self._redis.xreadgroup(
-            self.sink, self.sink, {self._key: start}, count=count_max, block=block_ms
-        )
-        return _entries(cast(Any, answer))
+    async def _new(self, count_max: int, wait_s: float) -> list[Entry]:
+        """What nobody has read yet; waits when there is nothing. Waiting takes nothing, so it needs no lease."""
+        found, end = await self._fetch(">", count_max)
+        if not found and await self._redis.xread({self._key: end}, count=1, block=max(1, int(wait_s * 1000))):
+            found, _ = await self._fetch(">", count_max)
+        return found
+
+    async def _fetch(self, start: str, count_max: int) -> tuple[list[Entry], str]:
+        """Entries, or the id behind which new ones will come."""
+        arguments: list[str | int] = [self._holder, self.sink, start, min(count_max, limits.TAKE_ENTRIES_MAX)]
+        answer = await self._take([self._key, lease_key(self.partition, self.sink)], arguments)
+        if answer == 0:
+            raise lease_lost(self.partition, self.sink)
+        return ([], answer.decode()) if isinstance(answer, bytes) else (_entries(answer), "")
 
     async def _create_group(self) -> None:
         try:
@@ -195,13 +237,17 @@ class StreamReader:
                 raise
 
 
-def _entries(answer: Any) -> list[Entry]:
-    """Entries of one stream, from the shapes of RESP 2 and 3. Deleted ones come without fields."""
-    streams = answer.values() if isinstance(answer, Mapping) else [rows for _, rows in answer or ()]
-    rows = [row for stream in streams for row in stream]
-    if rows and rows[0] and isinstance(rows[0][0], (list, tuple)):
-        rows = [row for nested in rows for row in nested]
-    return [entry_of(entry_id, fields or {}) for entry_id, fields in rows]
+def _entries(rows: Any) -> list[Entry]:
+    """Entries from a script's answer: ids, each with a flat list of names and values. Deleted ones come without."""
+    return [
+        entry_of(place, dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}) for place, flat in rows
+    ]
+
+
+def lease_lost(partition: int, sink: str) -> StateError:
+    """The error for a process that goes on after its lease of (partition, sink) may have gone to another."""
+    message = f"the lease {lease_key(partition, sink)} ran out or went to another process; what was read comes again"
+    return StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message)
 
 
 def _full(partition: int, entries_max: int) -> OverloadError:

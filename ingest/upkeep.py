@@ -25,8 +25,12 @@ async def trim(redis: Redis, partition: int) -> None:
     if not all(sink in groups for sink in SINKS):
         return
     floor = min([await _floor(redis, partition, groups[sink]) for sink in SINKS])
-    with redis_errors():
-        await redis.xtrim(stream_key(partition), minid=entry_id_of(floor), approximate=True)
+    trimmed = 1
+    while (
+        trimmed
+    ):  # the store lets go of some 10,000 a command: one for each turn of upkeep would cap what flows through
+        with redis_errors():
+            trimmed = await redis.xtrim(stream_key(partition), minid=entry_id_of(floor), approximate=True)
 
 
 async def keep_up(redis: Redis, partition_count: int, stop: asyncio.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +23,13 @@ from ingest.lease import Lease
 from ingest.sinks.lake import HOUR_MS, LakeSink
 from ingest.sinks.postgres import PostgresSink
 from ingest.sinks.profile import ProfileSink
-from ingest.stream import SINKS, Entry, StreamReader, StreamWriter, stream_key
+from ingest.stream import SINKS, Entry, StreamReader, StreamWriter, dead_letters_key, lease_key, stream_key
 from ingest.tail import follow, last_events
 from profiles import trending
+from profiles.offsets import pack_offset
 from profiles.store import read_profile
 from runtime.clock import ManualClock
-from runtime.errors import DependencyError, OverloadError, RecoError
+from runtime.errors import DependencyError, OverloadError, RecoError, StateError
 from runtime.postgres import Pool
 from tests.integration.ingest.samples import EVENT_TIME_S, accepted
 
@@ -255,6 +257,52 @@ async def test_too_many_dead_letters_hold_the_sink_and_lose_none(
     assert (await lags(redis, 1))["lake"] == {0: 1}
 
 
+class Choosy(QuickLakeSink):
+    """The real lake, with a mistake in it that one event meets."""
+
+    async def write(self, events: Sequence[StreamEvent]) -> None:
+        if any(event.accepted.event.id == "e3" for event in events):
+            raise KeyError("e3")
+        await super().write(events)
+
+
+async def test_an_event_at_fault_that_can_t_be_set_aside_yet_is_not_lost_behind_later_ones(
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append(redis, 8)
+    reader, sink = StreamReader(redis, 0, "lake"), Choosy(LocalLake(tmp_path), 0, no_check)
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "DEAD_LETTERS_MAX", 0)
+        with pytest.raises(OverloadError, match="dead letters"):
+            await carry(reader, sink)
+    reader.rewind()
+    sink.restart()
+
+    await carry(reader, sink)
+
+    assert [row["event_id"] for row in lake_rows(tmp_path)] == ["e0", "e1", "e2", "e4", "e5", "e6", "e7"]
+    assert [letter.reason for letter in await list_dead_letters(redis, 1)] == ["KeyError: 'e3'"]
+    assert (await lags(redis, 1))["lake"] == {0: 0}
+
+
+async def test_dead_letters_of_one_millisecond_are_listed_oldest_first(redis: Redis) -> None:
+    for place in ("5-9", "5-10"):
+        fields = {"sink": "lake", "entry": "1-1", "reason": "", "e": ""}
+        await redis.xadd(dead_letters_key(0), fields, id=place)
+
+    assert [letter.id for letter in await list_dead_letters(redis, 1)] == ["0:5-9", "0:5-10"]
+
+
+async def test_a_replay_over_a_clock_that_went_back_begins_a_new_millisecond(redis: Redis) -> None:
+    ahead_ms = int(time.time() * 1000) + 3_600_000
+    await redis.xadd(stream_key(0), {"e": b""}, id=f"{ahead_ms}-{limits.SEQUENCE_TURN + 1}")
+    await redis.xadd(dead_letters_key(0), {"sink": "lake", "entry": "1-1", "reason": "", "e": ""})
+
+    await replay_dead_letters(redis, 1)
+
+    assert (await redis.xrevrange(stream_key(0), count=1))[0][0] == f"{ahead_ms + 1}-0".encode()
+
+
 class FullLake(LocalLake):
     """A disk that is full for the first `times` files, in the middle of writing one."""
 
@@ -348,6 +396,70 @@ async def test_without_the_lease_nothing_is_read(redis: Redis) -> None:
             await asyncio.sleep(0.01)
     stop.set()
     await task
+
+
+async def test_a_process_that_lost_its_lease_takes_nothing_that_its_successor_would_overtake(
+    redis: Redis, tmp_path: Path
+) -> None:
+    clock = ManualClock()
+    leases = {holder: Lease(redis, 0, "lake", holder, clock) for holder in ("paused", "successor")}
+    readers = {holder: StreamReader(redis, 0, "lake", holder) for holder in leases}
+    await append(redis, 3)
+    assert await leases["paused"].hold()
+    first = await readers["paused"].read(10)
+    await redis.delete(lease_key(0, "lake"))  # it was paused for so long that its lease ran out
+    assert await leases["successor"].hold()
+    await append(redis, 3, 3)
+
+    with pytest.raises(StateError, match="lease"):
+        await readers["paused"].read(10)
+    again = await readers["successor"].read(10)
+    await readers["successor"].acknowledge(again)
+
+    assert again == first
+    assert [entry.offset for entry in await readers["successor"].read(10)] == sorted(
+        pack_offset(place) for place, _ in (await redis.xrange(stream_key(0)))[3:]
+    )
+
+
+async def test_a_batch_larger_than_one_read_comes_whole_and_in_order_again_and_again(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "TAKE_ENTRIES_MAX", 7)
+    await append(redis, 30)
+    reader = StreamReader(redis, 0, "lake")
+
+    batch = await reader.read(25, fill_s=0.5)
+    reader.rewind()
+
+    assert len(batch) == 25
+    assert await reader.read(25) == batch
+
+
+async def test_a_reader_that_waits_is_woken_by_the_next_entry(redis: Redis) -> None:
+    await append(redis, 1)
+    reader = StreamReader(redis, 0, "lake")
+    await reader.acknowledge(await reader.read(10))
+    waiting = asyncio.create_task(reader.read(10))
+    async with asyncio.timeout(WAIT_S_MAX):
+        while not any(b"xread" in str(c).encode() for c in await redis.client_list()):  # noqa: ASYNC110 -- Redis knows
+            await asyncio.sleep(0.01)
+
+    await append(redis, 1, 1)
+
+    assert [entry.data for entry in await waiting] == [accepted("e1", 0).SerializeToString()]
+
+
+async def test_one_turn_of_trimming_lets_go_of_all_that_every_sink_has(redis: Redis) -> None:
+    for first in range(0, 25_000, 1000):
+        await append(redis, 1000, first)
+    last = (await redis.xrevrange(stream_key(0), count=1))[0][0]
+    for sink in SINKS:
+        await redis.xgroup_create(stream_key(0), sink, id=last)
+
+    await upkeep.trim(redis, 0)
+
+    assert 1 <= await redis.xlen(stream_key(0)) <= 100  # whole nodes of a hundred go
 
 
 async def test_trimming_follows_the_slowest_sink(redis: Redis) -> None:
