@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -18,6 +19,7 @@ from runtime.errors import OverloadError, store_unavailable
 DATE_FOLDER = "kind=events"
 DISK_RETRY_DELAY_MS = 5000
 _NAME = re.compile(r"part-(\d+)-(\d+)-(\d+)\.parquet")
+_HALF = re.compile(r"\.part-(\d+)-\d+-\d+\.parquet\.half")
 
 
 class LakeFiles(Protocol):
@@ -29,6 +31,10 @@ class LakeFiles(Protocol):
 
     def list(self, folder: str) -> list[str]:
         """Names in a folder, sorted; none when there is no such folder. Raises DependencyError."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Removes a file, if it is there. Raises DependencyError."""
         ...
 
 
@@ -67,6 +73,10 @@ class LocalLake:
             except FileNotFoundError:
                 return []
 
+    def remove(self, path: str) -> None:
+        with lake_errors():
+            (self._root / path).unlink(missing_ok=True)
+
 
 class ObjectLake:
     """An object store: an object is there once it is whole."""
@@ -84,6 +94,10 @@ class ObjectLake:
             selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
             return sorted(info.base_name for info in self._filesystem.get_file_info(selector))
 
+    def remove(self, path: str) -> None:
+        with lake_errors(), contextlib.suppress(FileNotFoundError):
+            self._filesystem.delete_file(f"{self._root}/{path}")
+
 
 def open_lake(url: str, data_dir: Path) -> LakeFiles:
     """The lake of the settings: `url`, or `data_dir`/lake."""
@@ -100,14 +114,27 @@ def file_name(partition: int, first: int, last: int) -> str:
 
 
 def last_offset(files: LakeFiles, partition: int) -> int:
-    """The last entry of a partition that the lake has, as a packed offset; 0 for none. Newest folders first."""
-    for date in reversed(files.list(DATE_FOLDER)):
-        for hour in reversed(files.list(f"{DATE_FOLDER}/{date}")):
-            names = map(_NAME.fullmatch, files.list(f"{DATE_FOLDER}/{date}/{hour}"))
-            offsets = [int(name[3]) for name in names if name and int(name[1]) == partition]
-            if offsets:
-                return max(offsets)
+    """The last entry of a partition that the lake has, as a packed offset; 0 for none. Newest folders first.
+
+    Half files that a kill has left behind lie at the end of what was written: they are removed on the way.
+    """
+    for folder in _newest_hours(files):
+        names = files.list(folder)
+        for name in names:
+            if (half := _HALF.fullmatch(name)) and int(half[1]) == partition:
+                files.remove(f"{folder}/{name}")
+        parts = [part for part in map(_NAME.fullmatch, names) if part and int(part[1]) == partition]
+        if parts:
+            return max(int(part[3]) for part in parts)
     return 0
+
+
+def _newest_hours(files: LakeFiles) -> Iterator[str]:
+    """The folders of hours, newest first; what others have put beside them is passed over."""
+    for date in reversed([name for name in files.list(DATE_FOLDER) if name.startswith("date=")]):
+        folder = f"{DATE_FOLDER}/{date}"
+        for hour in reversed([name for name in files.list(folder) if name.startswith("hour=")]):
+            yield f"{folder}/{hour}"
 
 
 @contextmanager

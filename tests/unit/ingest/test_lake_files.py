@@ -51,6 +51,24 @@ def test_last_offset_is_the_newest_file_s_of_the_partition(lake: LakeFiles, tmp_
     assert [last_offset(lake, partition) for partition in (0, 1, 10, 2)] == [70, 950, 5000, 0]
 
 
+def test_last_offset_removes_half_files_of_its_partition_alone(lake: LakeFiles, tmp_path: Path) -> None:
+    later = HOUR.replace("hour=09", "hour=10")
+    mine, yours = f"{later}/.part-0-71-99.parquet.half", f"{later}/.part-1-71-99.parquet.half"
+    for path in (f"{HOUR}/{file_name(0, 1, 70)}", mine, yours):
+        put(lake, path, tmp_path)
+
+    assert last_offset(lake, 0) == 70
+    assert [(tmp_path / path).exists() for path in (mine, yours)] == [False, True]
+    assert last_offset(lake, 0) == 70
+
+
+def test_last_offset_passes_over_what_others_have_put_there(lake: LakeFiles, tmp_path: Path) -> None:
+    for path in (f"{HOUR}/{file_name(0, 1, 70)}", "kind=events/readme", "kind=events/date=2026-11-23/readme"):
+        put(lake, path, tmp_path)
+
+    assert last_offset(lake, 0) == 70
+
+
 def test_a_lake_out_of_reach_says_so(tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("a file where the lake should be")
 
