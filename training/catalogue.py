@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from psycopg import Connection
 
-from training.dataset import Items, category_masks
+from training.dataset import Items, category_masks, year_of
 
 YEAR_ATTRIBUTE = "year"  # an item's release where it has one; otherwise its creation stands for it
 DAYS_PER_YEAR = 365.2425
@@ -30,6 +30,6 @@ def read_items(connection: Connection[Any]) -> Items:
 def _released(create_time: datetime, year: str | None) -> float:
     """In years, with a fraction."""
     if year is not None:
-        return float(year)
+        return year_of(year)
     start = datetime(create_time.astimezone(UTC).year, 1, 1, tzinfo=UTC)
     return start.year + (create_time - start).days / DAYS_PER_YEAR

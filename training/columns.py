@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from profiles.signals import Signal, from_rating
-from training.dataset import TIME_S_MAX, Dataset, DatasetError, Items, build, category_masks
+from training.dataset import TIME_S_MAX, Dataset, DatasetError, Items, build, category_masks, year_of
 from training.tables import Row, open_table
 
 BAD_SAMPLE_COUNT_MAX = 20  # rows quoted of those set aside; all are counted
@@ -151,7 +151,7 @@ def map_item(row: Row, columns: ItemColumns) -> MappedItem:
     return MappedItem(
         _identifier(row.get(columns.item), "item"),
         _names(names, columns.separator),
-        _year(row.get(columns.released) if columns.released else None),
+        year_of(row.get(columns.released) if columns.released else None),
         str(row.get(columns.title) or "") if columns.title else "",
     )
 
@@ -159,14 +159,6 @@ def map_item(row: Row, columns: ItemColumns) -> MappedItem:
 def _names(value: object, separator: str) -> tuple[str, ...]:
     names = value if isinstance(value, list | tuple) else str(value or "").split(separator)
     return tuple(str(name).strip() for name in names if str(name).strip())
-
-
-def _year(value: object) -> float:
-    try:
-        year = float(str(value))
-    except ValueError:
-        return 0.0
-    return year if math.isfinite(year) and 0 < year < 10_000 else 0.0
 
 
 def _identifier(value: object, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 Int32 = NDArray[np.int32]
 
 TIME_S_MAX = 2**32 - 1  # a ring's time is a uint32
+YEAR_MAX = 10_000
 CATEGORY_COUNT_MAX = 64  # bits of a model's category mask; the most frequent ones are kept
 
 
@@ -113,3 +115,12 @@ def category_masks(categories: Sequence[Sequence[str]]) -> NDArray[np.uint64]:
     bits = {name: 1 << i for i, name in enumerate(kept)}
     masks = [sum({bits[name] for name in names if name in bits}) for names in categories]
     return np.array(masks, dtype=np.uint64)
+
+
+def year_of(value: object) -> float:
+    """A release in years; 0, which is unknown, for what is no year: an endless one would spoil every mean that it is in."""
+    try:
+        year = float(str(value))
+    except ValueError:
+        return 0.0
+    return year if math.isfinite(year) and 0 < year < YEAR_MAX else 0.0

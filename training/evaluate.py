@@ -94,7 +94,7 @@ def _baseline(holdout: Holdout, fit: Callable[[], ScoreUsers]) -> dict[str, floa
 
 
 def rank_of(row: int, scores: NDArray[np.float32], seen: NDArray[np.int32]) -> int:
-    """The place of `row` among the items not in `seen`, 0 is the best; ties go against it: half of them before it."""
+    """The place of `row` among the items not in `seen`, 0 is the best; of what ties with it, half stands before it."""
     target = scores[row]
     unseen = np.ones(len(scores), dtype=bool)
     unseen[seen] = False
@@ -138,8 +138,3 @@ def _rank(
         ranked = score(found, rows, codes, times, now, vector, model, workspace)
         whole[found] = ranked - ranked.min() + whole.max() + 1.0
     return rank_of(row, whole, seen)
-
-
-def at_validation_cut(dataset: Dataset) -> Dataset:
-    """The data set without each user's last event: evaluate on it to choose settings, never on the whole."""
-    return leave_last_out(dataset).train

@@ -9,45 +9,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiles.limits import ITEM_KEY_MAX, KEY_MIX
-from profiles.signals import Signal
+from profiles.signals import SIGNAL_COUNT_MAX
 from training.dataset import Dataset, DatasetError, Items, build
 
-# A redelivered event may stand in two files and counts once. Events of one second stand in the order of
-# the profile's ring (profiles/codec.py: signal, then mixed key), so that training sees what serving will; `event_id` breaks what
-# is still a tie, so that the same files give the same data set in whatever order they are listed.
+# Entries that share user, second, signal and item count once, and those of one second stand by signal, then mixed key: the
+# very rule of the profile's ring (profiles/codec.py), so that training sees what serving will. A redelivered event that
+# stands in two files is such an entry too, and the same files give the same data set in whatever order they are listed.
 _QUERY = """
 SELECT dense_rank() OVER (ORDER BY subject) - 1 AS user_number, item_key, code, time_s
 FROM (
-  SELECT event_id, any_value(subject) AS subject, any_value(item_key) AS item_key,
-         any_value(signal) AS code, min({time}) AS time_s
+  SELECT DISTINCT subject, item_key, signal AS code, {time} AS time_s
   FROM read_parquet($files, union_by_name = true)
-  WHERE subject IS NOT NULL AND item_key IS NOT NULL AND event_time IS NOT NULL
-  GROUP BY event_id
+  WHERE subject IS NOT NULL AND item_key IS NOT NULL AND signal IS NOT NULL AND event_time IS NOT NULL
 )
 WHERE time_s BETWEEN 0 AND 4294967295
-ORDER BY time_s, code, (item_key::BIGINT * {mix}) & {mask}, event_id
+ORDER BY time_s, code, (item_key::BIGINT * {mix}) & {mask}, subject
 """
+_NO_FILES = "the lake holds no events yet: load some (see `reco load --help`), then train again"
 
 
 def read_lake(files: Sequence[str], items: Items | None = None) -> Dataset:
-    """The events of Parquet files (paths or globs) with the columns event_id, subject, item_key, signal and event_time.
+    """The events of Parquet files (paths or globs) with the columns subject, item_key, signal and event_time.
 
     `signal` is a signal code, `event_time` a timestamp or unix seconds. `items` describes them; keys that it does not
     hold, and all if it is None, are known by their events alone. DatasetError: no files, no events, or other columns.
     """
     if not files:
-        raise DatasetError(
-            "the lake holds no files yet: load events, and wait until the lake's sink has caught up"
-        )
+        raise DatasetError(_NO_FILES)
     try:
         columns = _fetch(files)
     except duckdb.Error as error:
-        raise DatasetError(f"the lake cannot be read: {str(error).splitlines()[0]}") from error
+        first = str(error).splitlines()[0]
+        if "No files found" in first:
+            raise DatasetError(_NO_FILES) from None
+        raise DatasetError(f"the lake cannot be read, a damaged file has to be moved away: {first}") from None
     keys = columns["item_key"].astype(np.int32)
     known = _items(keys, items)
     users = columns["user_number"].astype(np.int32)
     rows = np.searchsorted(known.keys, keys).astype(np.int32)
-    codes = np.clip(columns["code"], 0, max(Signal)).astype(np.uint8)
+    codes = np.clip(columns["code"], 0, SIGNAL_COUNT_MAX - 1).astype(np.uint8)
     return build(
         users, rows, codes, columns["time_s"].astype(np.int64), int(users.max(initial=-1)) + 1, known
     )
@@ -69,7 +69,7 @@ def _types(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> dict[
     query = "DESCRIBE SELECT * FROM read_parquet($files, union_by_name = true)"
     found = connection.execute(query, {"files": list(files)}).fetchall()
     types = {str(row[0]): str(row[1]) for row in found}
-    missing = sorted({"event_id", "subject", "item_key", "signal", "event_time"} - set(types))
+    missing = sorted({"subject", "item_key", "signal", "event_time"} - set(types))
     if missing:
         raise DatasetError(
             f"the lake's files lack the columns {', '.join(missing)}: another version wrote them"

@@ -11,8 +11,8 @@ from training.dataset import Dataset
 
 Lists = tuple[NDArray[np.int32], NDArray[np.float32]]
 
-EASE_ITEM_COUNT_MAX = 8_000  # the inverse takes n^2 doubles (0.5 GB) and n^3 steps (about 10 s on two cores)
-BLOCK_ROW_COUNT = 512  # rows of the co-occurrence that are dense at a time
+EASE_ITEM_COUNT_MAX = 8_000  # n^2 doubles twice (1.2 GB with what comes of them) and n^3 steps, for each window of the ranker
+BLOCK_ROW_COUNT = 512  # rows that are sorted, or multiplied, at a time
 
 
 def interactions(dataset: Dataset) -> sp.csr_matrix:
@@ -26,27 +26,29 @@ def interactions(dataset: Dataset) -> sp.csr_matrix:
 
 def ease_matrix(seen: sp.csr_matrix, regularization: float) -> NDArray[np.float32]:
     """(n, n) float32 item-to-item weights B of EASE, users' scores are `seen @ B` (Steck, 2019, equation 8)."""
-    gram = np.asarray((seen.T @ seen).todense(), dtype=np.float64)
+    # In place all along, at 8,000 items each n^2 doubles are 0.5 GB. LAPACK works in place on Fortran's order alone.
+    gram = (seen.T @ seen).astype(np.float64).toarray(order="F")
     gram[np.diag_indices_from(gram)] += regularization
-    factor, _ = dpotrf(gram, lower=False, overwrite_a=True)
-    inverse, _ = dpotri(factor, lower=False, overwrite_c=True)
-    inverse = np.triu(inverse) + np.triu(inverse, 1).T
-    weights = inverse / -np.diag(inverse)
+    factor, _ = dpotrf(gram, lower=False, overwrite_a=True)  # its lower triangle comes back as zeros
+    weights, _ = dpotri(factor, lower=False, overwrite_c=True)
+    diagonal = np.diag(weights).copy()
+    weights += np.triu(weights, 1).T
+    weights /= -diagonal
     np.fill_diagonal(weights, 0.0)
-    return np.asarray(weights, dtype=np.float32)
+    return weights.astype(np.float32, order="C")
 
 
 def cosine_lists(seen: sp.csr_matrix, count: int, shrink: float) -> Lists:
     """The `count` items of largest shrunk cosine of each item, block by block: memory does not grow with n^2."""
-    counts = np.asarray(seen.sum(axis=0)).ravel()
-    norms = np.sqrt(counts)
+    norms = np.sqrt(np.asarray(seen.sum(axis=0)).ravel())
     by_item = seen.T.tocsr()
     lists = []
-    for start in range(0, len(counts), BLOCK_ROW_COUNT):
-        block = (by_item[start : start + BLOCK_ROW_COUNT] @ seen).toarray()
-        block /= norms[start : start + BLOCK_ROW_COUNT, None] * norms[None, :] + shrink
-        block[np.arange(len(block)), np.arange(start, start + len(block))] = 0.0
-        lists.append(top_lists(block, count))
+    for start in range(0, len(norms), BLOCK_ROW_COUNT):
+        block = (by_item[start : start + BLOCK_ROW_COUNT] @ seen).tocoo()
+        own = block.row + start
+        cosines = block.data / (norms[own] * norms[block.col] + shrink)
+        cosines[own == block.col] = 0.0
+        lists.append(sparse_lists(sp.csr_matrix((cosines, (block.row, block.col)), shape=block.shape), count))
     return _join(lists)
 
 
@@ -78,7 +80,9 @@ def neighbour_lists(dataset: Dataset, count: int, regularization: float, shrink:
     if seen.shape[1] > EASE_ITEM_COUNT_MAX:
         return cosine_lists(seen, count, shrink)
     # B[i, j] is what having i says of j: rows are the recent items, columns the candidates.
-    return top_lists(ease_matrix(seen, regularization), count)
+    weights = ease_matrix(seen, regularization)
+    blocks = range(0, len(weights), BLOCK_ROW_COUNT)
+    return _join([top_lists(weights[at : at + BLOCK_ROW_COUNT], count) for at in blocks])
 
 
 def transition_lists(
@@ -113,6 +117,16 @@ def _normalised(
 
 
 def sparse_lists(weights: sp.csr_matrix, count: int) -> Lists:
-    """As `top_lists`, of a sparse matrix, block by block."""
-    blocks = range(0, weights.shape[0], BLOCK_ROW_COUNT)
-    return _join([top_lists(weights[at : at + BLOCK_ROW_COUNT].toarray(), count) for at in blocks])
+    """As `top_lists`, of a sparse matrix: time and memory grow with what is stored, not with rows times columns."""
+    stored = weights.tocoo()
+    kept = stored.data > 0
+    rows, columns, values = stored.row[kept], stored.col[kept], stored.data[kept]
+    order = np.lexsort((columns, -values, rows))  # by row, best first, ties to the lower column
+    rows, columns, values = rows[order], columns[order], values[order]
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    near = place < count
+    shape = (weights.shape[0], min(count, weights.shape[1]))
+    best, best_weights = np.full(shape, -1, dtype=np.int32), np.zeros(shape, dtype=np.float32)
+    best[rows[near], place[near]] = columns[near]
+    best_weights[rows[near], place[near]] = values[near]
+    return best, best_weights

@@ -37,24 +37,40 @@ def training_rows(
 ) -> TrainingRows:
     """The rows of all windows, in the order of time."""
     edges = window_edges(len(dataset), ranker.window_count, ranker.first_share)
-    chosen = _chosen_events(dataset, ranker, int(edges[0]))
+    share = min(1.0, ranker.group_count_max / max(len(dataset) - int(edges[0]), 1))
+    return rows_of_windows(dataset, edges, share, base, ranker, progress)
+
+
+def rows_of_windows(
+    dataset: Dataset,
+    edges: NDArray[np.int64],
+    share: float,
+    base: BaseConfig,
+    ranker: RankerConfig,
+    progress: Progress = no_progress,
+) -> TrainingRows:
+    """The rows of the windows between `edges` (w + 1,), positions in the order of time; `share` of the events become rows.
+
+    Edges and share follow from how many events there are, and are all that a row takes from after its event: given
+    the same of both, what comes later changes no bit of it, and neither does its absence.
+    """
+    chosen = _chosen_events(int(edges[0]), int(edges[-1]), share, ranker.seed)
     parts: list[_Group] = []
     for window, (begin, end) in enumerate(pairwise(edges)):
-        progress("training rows", window, ranker.window_count)
+        progress("training rows", window, len(edges) - 1)
         targets = chosen[(chosen >= begin) & (chosen < end)]
         if begin > 0 and len(targets):
             model = fit_base(dataset.take(slice(0, int(begin))), base)
             parts += _replay(dataset, targets, model, ranker)
-    progress("training rows", ranker.window_count, ranker.window_count)
+    progress("training rows", len(edges) - 1, len(edges) - 1)
     return _join(parts)
 
 
-def _chosen_events(dataset: Dataset, ranker: RankerConfig, start: int) -> NDArray[np.int64]:
+def _chosen_events(begin: int, end: int, share: float, seed: int) -> NDArray[np.int64]:
     # By a hash of the event's own place, not by a draw over all events: what comes later cannot change the choice
     # made before it. Splitmix64 (Steele, Lea and Flood, 2014) spreads neighbouring places.
-    positions = np.arange(start, len(dataset), dtype=np.uint64)
-    share = min(1.0, ranker.group_count_max / max(len(positions), 1))
-    mixed = positions + np.uint64(ranker.seed * 0x9E3779B97F4A7C15 % 2**64)
+    positions = np.arange(begin, end, dtype=np.uint64)
+    mixed = positions + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     uniform = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) / 2.0**53  # in [0, 1)
@@ -104,16 +120,21 @@ def _group(
     found = gather(rows, codes, times, vector, model, workspace, excluded_rows=seen[seen >= 0]).rows
     if row in seen or row not in found or len(found) < 2:
         return None
-    rng = np.random.default_rng((ranker.seed, target))
-    others = found[found != row]
-    if len(others) > ranker.negative_count:
-        others = rng.choice(others, ranker.negative_count, replace=False, shuffle=False)
-    candidates = np.concatenate([[row], others]).astype(np.int32)
     now = int(dataset.times[target])
-    matrix = features(candidates, rows, codes, times, now, vector, model, workspace).T.copy()
-    labels = np.zeros(len(candidates), dtype=np.float32)
-    labels[0] = 1.0
-    return _Group(matrix, labels, dataset.times[target])
+    # Features of all that was found, then a sample: some are relative to the best of the request's candidates.
+    matrix = features(found, rows, codes, times, now, vector, model, workspace)
+    rng = np.random.default_rng((ranker.seed, target))
+    kept = _sample(found, row, ranker.negative_count, rng)
+    labels = (found[kept] == row).astype(np.float32)
+    return _Group(matrix[:, kept].T.copy(), labels, dataset.times[target])
+
+
+def _sample(found: NDArray[np.int32], row: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Places of `row`, first, and of at most `count` others."""
+    others = np.flatnonzero(found != row)
+    if len(others) > count:
+        others = rng.choice(others, count, replace=False, shuffle=False)
+    return np.concatenate([np.flatnonzero(found == row), others])
 
 
 def _join(groups: list[_Group]) -> TrainingRows:

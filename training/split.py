@@ -19,7 +19,7 @@ class Holdout:
 
 
 def leave_last_out(dataset: Dataset, event_count: int = 1) -> Holdout:
-    """Holds each user's last event out and drops the `event_count - 1` events before... of it altogether.
+    """Holds the event out that is `event_count` from each user's end, and drops those after it altogether.
 
     event_count 1 is the test cut, 2 the validation cut: there the last event is dropped, the one before it held out.
     Users with too few events to have anything left to know them by stay in `train` whole.

@@ -60,7 +60,7 @@ def test_read_lake_when_items_are_described_keeps_their_attributes(tmp_path):
 
 
 def test_read_lake_when_there_are_no_files_says_what_to_do():
-    with pytest.raises(DatasetError, match="load events"):
+    with pytest.raises(DatasetError, match="load some"):
         read_lake([])
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.unit.training.synthetic import BASE, RANKER, dataset_of, synthetic_dataset
 from training.dataset import Dataset, Items
-from training.rows import TrainingRows, training_rows
+from training.rows import TrainingRows, rows_of_windows, training_rows
+from training.split import window_edges
 from vectorizer.features import FEATURE_COUNT
 
 
@@ -62,6 +63,21 @@ def test_training_rows_when_the_future_is_altered_are_bit_identical_until_then(s
         assert left.tobytes() == right.tobytes()
 
 
+def test_rows_of_windows_when_the_future_is_cut_off_are_bit_identical():
+    # Edges and share are a function of the number of events; given them, nothing at all is known of what comes later.
+    dataset = synthetic_dataset()
+    edges = window_edges(len(dataset), RANKER.window_count, RANKER.first_share)
+    whole = rows_of_windows(dataset, edges, 0.5, BASE, RANKER)
+    for window in range(1, len(edges)):
+        past = dataset.take(slice(0, int(edges[window])))
+        known = rows_of_windows(past.compact(), edges[: window + 1], 0.5, BASE, RANKER)
+        count = len(known.labels)
+        assert count > 20
+        assert whole.features[:count].tobytes() == known.features.tobytes()
+        assert whole.labels[:count].tobytes() == known.labels.tobytes()
+    assert count == len(whole.labels)
+
+
 def test_training_rows_when_the_past_is_altered_change():
     # The other side of the test above: it would also pass if the features said nothing at all.
     dataset = synthetic_dataset()
@@ -83,3 +99,15 @@ def test_training_rows_when_groups_are_formed_hold_one_positive_each():
 def test_training_rows_when_there_is_one_event_are_empty():
     rows = training_rows(dataset_of([0], [0], [5]), BASE, RANKER)
     assert rows.features.shape == (0, FEATURE_COUNT)
+
+
+def test_training_rows_when_groups_are_sampled_keep_the_features_of_the_whole_request():
+    # A request scores all that was gathered: features relative to its best must not be relative to the sample's.
+    dataset = synthetic_dataset()
+    few, all_of_them = (
+        training_rows(dataset, BASE, replace(RANKER, negative_count=count)) for count in (3, 500)
+    )
+    whole = {row.tobytes() for row in all_of_them.features}
+    assert np.bincount(few.groups).max() == 4
+    assert len(few.labels) < len(all_of_them.labels)
+    assert all(row.tobytes() in whole for row in few.features)
