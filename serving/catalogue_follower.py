@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import structlog
-from psycopg import AsyncConnection, IsolationLevel
+from psycopg import AsyncConnection
 
 from runtime import metrics
 from runtime.clock import Clock
@@ -14,10 +14,9 @@ from runtime.errors import RecoError
 from runtime.postgres import Pool, postgres_errors
 from serving import limits
 from serving.catalogue import NEVER_S, Catalogue, ItemRow
+from serving.catalogue_file import ROW, CatalogueFile
 
-_COLUMNS = """key, id, title, categories, tags, numeric_attributes, string_attributes,
-  extract(epoch from create_time)::float8, extract(epoch from expire_time)::float8, available, deleted"""
-_ALL = f"select {_COLUMNS} from items"  # noqa: S608 - constants
+_ALL = f"select {ROW} from items"  # noqa: S608 - a constant
 # Exactly what the snapshot before did not see: a transaction that was running then and has committed since is in it,
 # whatever its number, which neither a time nor a sequence would give.
 _CHANGED = (
@@ -27,10 +26,17 @@ _CHANGED = (
 
 
 class CatalogueFollower:
-    """Follows the table `items`; while Postgres is away the last view goes on and `is_stale` says so."""
+    """Follows the table `items`; while Postgres is away the last view goes on and `is_stale` says so.
 
-    def __init__(self, catalogue: Catalogue, pool: Pool, clock: Clock) -> None:
+    The view is kept in a file now and then, and a start without Postgres begins with that.
+    """
+
+    def __init__(self, catalogue: Catalogue, pool: Pool, clock: Clock, file: CatalogueFile) -> None:
         self._catalogue = catalogue
+        self._file = file
+        self._saved_revision = 0
+        self._save_due_s = float("-inf")
+        self._looked_for_file = False
         self._pool = pool
         self._clock = clock
         self._snapshot: str | None = None
@@ -45,10 +51,30 @@ class CatalogueFollower:
 
     async def follow(self) -> bool:
         """Looks once; False if Postgres did not answer."""
+        async with self._turn:
+            followed = await self._follow()
+            if not (followed or self._snapshot or self._looked_for_file):
+                self._looked_for_file = True
+                await self._begin_with_file()
+        return followed
+
+    async def save(self) -> None:
+        """Writes the file, if the view has changed and CATALOG_FILE_PERIOD_S have passed. What goes wrong is told."""
+        now_s, revision = self._clock.monotonic_s(), self._catalogue.revision
+        if self.is_stale or revision == self._saved_revision or now_s < self._save_due_s:
+            return
+        self._save_due_s = now_s + limits.CATALOG_FILE_PERIOD_S
         try:
-            async with self._turn:
-                with metrics.CATALOG_REFRESH_SECONDS.time(), postgres_errors():
-                    await self._read()
+            await self._file.write(self._pool)
+        except (RecoError, OSError, TimeoutError) as error:
+            structlog.get_logger().warning("the catalogue's file can't be written", error=str(error))
+        else:
+            self._saved_revision = revision
+
+    async def _follow(self) -> bool:
+        try:
+            with metrics.CATALOG_REFRESH_SECONDS.time(), postgres_errors():
+                await self._read()
         except (RecoError, TimeoutError) as error:
             if not self._failing:
                 structlog.get_logger().warning("the catalogue can't be followed", error=str(error))
@@ -59,15 +85,22 @@ class CatalogueFollower:
         metrics.CATALOG_ITEMS.set(int(self._catalogue.usable.sum()))
         return True
 
+    async def _begin_with_file(self) -> None:
+        try:
+            async for rows in self._file.read():
+                self._catalogue.apply(map(_item, rows), self._clock.time_s())
+        except RecoError as error:
+            structlog.get_logger().error("there is no catalogue to begin with", error=error.message)
+        metrics.CATALOG_ITEMS.set(int(self._catalogue.usable.sum()))
+
     async def _read(self) -> None:
-        # The first read may be millions of rows and has the time it needs; later ones are small.
-        wait_s = None if self._snapshot is None else limits.FOLLOW_S_MAX
+        wait_s = limits.CATALOG_READ_S_MAX if self._snapshot is None else limits.FOLLOW_S_MAX
         async with asyncio.timeout(wait_s), self._pool.connection() as connection:
-            await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
             async with connection.transaction():
+                # Of this transaction alone: the connection goes back to the pool as it came, however this ends.
+                await connection.execute("set transaction isolation level repeatable read")
                 snapshot = await _snapshot(connection)
                 await self._apply_changes(connection)
-            await connection.set_isolation_level(None)
             self._snapshot = snapshot
 
     async def _apply_changes(self, connection: AsyncConnection[Any]) -> None:

@@ -38,6 +38,14 @@ CATALOG_PERIOD_S = 0.5
 MODEL_PERIOD_S = 1.0
 REFUSED_RETRY_S = 30.0  # a refused bundle may be one that a shared folder has not shown whole yet
 FOLLOW_S_MAX = 5.0  # one look at Postgres; a hanging one must not hide that it hangs
+CATALOG_READ_S_MAX = 300.0  # of the first look: millions of rows, some 5 us each; a hanging one must end too
+# The catalogue's file: what a start without Postgres answers from may be so old, plus what writing takes.
+CATALOG_FILE_PERIOD_S = 60.0
+CATALOG_FILE_WRITE_S_MAX = 120.0
+CATALOG_FILE_BYTES_MAX = 1024 * 1024 * 1024  # some 10 million items, of about 100 bytes under gzip
+CATALOG_FILE_ITEM_COUNT = 1_000  # of one row that Postgres puts together: about 300 KB
+CATALOG_FILE_READ_BYTES = 1024 * 1024
+CATALOG_FILE_GZIP_LEVEL = 1  # five times as fast as the default, a tenth larger
 CATALOG_STALE_S = 3.0  # without a successful look for so long, answers say CATALOG_STALE
 
 assert GATHERED_COUNT_MAX + RING_EVENT_COUNT_MAX + TRENDING_COUNT_MAX + NEW_COUNT_MAX + PAGE_SIZE_MAX <= (

@@ -33,7 +33,7 @@ class ModelStore:
         self._pool = pool
         self._clock = clock
         self._turn = asyncio.Lock()  # two looks at once would load the same model twice
-        self._refused, self._retry_s = "", 0.0  # not tried, and not said, every second
+        self._retry_s: dict[str, float] = {}  # by refused version: not tried, and not said, every second
 
     async def follow(self) -> None:
         """Looks once which model is active, and swaps to it when it is another one."""
@@ -45,18 +45,29 @@ class ModelStore:
         if version is None or self._is_settled(version):
             return
         start_s = self._clock.monotonic_s()
+        model = await self._load(version)
+        if model is None and self.current is None:
+            model = await self._load_remembered(version)
+        if model is not None:
+            self._swap(model)
+            metrics.MODEL_SWAP_SECONDS.observe(self._clock.monotonic_s() - start_s)
+
+    async def _load(self, version: str) -> LoadedModel | None:
         try:
-            model = await asyncio.to_thread(load_model, self.models_dir / version)
+            return await asyncio.to_thread(load_model, self.models_dir / version)
         except (BundleError, OSError, MemoryError) as error:
             self._refuse(version, error)
-            return
-        self._swap(model)
-        metrics.MODEL_SWAP_SECONDS.observe(self._clock.monotonic_s() - start_s)
+            return None
+
+    async def _load_remembered(self, refused: str) -> LoadedModel | None:
+        """At the start, in place of an active model that is refused: the last one that answered here."""
+        version = self._remembered_version()
+        return None if version in (None, refused) else await self._load(str(version))
 
     def _is_settled(self, version: str) -> bool:
         if self.current and self.current.version == version:
             return True
-        return version == self._refused and self._clock.monotonic_s() < self._retry_s
+        return self._clock.monotonic_s() < self._retry_s.get(version, 0.0)
 
     async def _wanted_version(self) -> str | None:
         try:
@@ -66,7 +77,7 @@ class ModelStore:
             return None if self.current else self._remembered_version()
 
     def _swap(self, model: LoadedModel) -> None:
-        old, self.current, self._refused = self.current, model, ""
+        old, self.current = self.current, model
         if old:
             metrics.MODEL_INFO.remove(old.version)
         metrics.MODEL_INFO.labels(model.version).set(1)
@@ -76,7 +87,9 @@ class ModelStore:
         )
 
     def _refuse(self, version: str, error: BaseException) -> None:
-        self._refused, self._retry_s = version, self._clock.monotonic_s() + limits.REFUSED_RETRY_S
+        now_s = self._clock.monotonic_s()
+        waiting = {refused: until_s for refused, until_s in self._retry_s.items() if until_s > now_s}
+        self._retry_s = {**waiting, version: now_s + limits.REFUSED_RETRY_S}
         reason = "bundle" if isinstance(error, BundleError) else type(error).__name__
         metrics.MODEL_REFUSED_TOTAL.labels(reason).inc()
         going_on = self.current.version if self.current else None

@@ -26,6 +26,7 @@ from runtime.rpc import start_server, stop_server
 from runtime.settings import Settings
 from serving import limits
 from serving.catalogue import Catalogue
+from serving.catalogue_file import CatalogueFile
 from serving.catalogue_follower import CatalogueFollower
 from serving.eligibility import EligibilityCache
 from serving.engine import Engine
@@ -67,7 +68,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         catalogue = Catalogue()
         engine = Engine(
             catalogue,
-            CatalogueFollower(catalogue, pool, clock),
+            CatalogueFollower(catalogue, pool, clock, CatalogueFile(settings.models_dir)),
             ModelStore(settings.models_dir, pool, clock),
             ProfileReader(redis, settings.partition_count),
             Trending(redis, clock),
@@ -93,6 +94,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
     await asyncio.to_thread(warm_up)
     await asyncio.gather(engine.follower.follow(), engine.trending.refresh(), engine.models.follow())
     _repeat(stack, engine.follower.follow, limits.CATALOG_PERIOD_S)
+    _repeat(stack, engine.follower.save, limits.CATALOG_PERIOD_S)  # it knows itself whether that is due
     _repeat(stack, engine.trending.refresh, limits.TRENDING_PERIOD_S)
     _repeat(stack, engine.models.follow, limits.MODEL_PERIOD_S)
     for name in ("", *SERVICES):

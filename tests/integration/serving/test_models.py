@@ -77,7 +77,8 @@ async def test_swap_when_bundle_is_mended_is_tried_again(client: Client, modelle
     await store.follow()
     hidden.rename(file)
     await store.follow()
-    assert store.current is None
+    assert store.current is not None
+    assert store.current.version != outcome.version  # the one before goes on until it is tried again
     clock.advance(REFUSED_RETRY_S)
     await store.follow()
     assert store.current is not None
@@ -163,6 +164,22 @@ async def publish_with_other_features(world: World, model: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.publish.FEATURES", ("of", "another", "engine"))
         return await world.publish(model, ndcg=0.9)
+
+
+async def test_start_when_the_active_bundle_is_damaged_answers_with_the_last_model_that_did(
+    modelled: World,
+) -> None:
+    async with modelled.serve() as client:
+        before = (await client.ranking.Recommend(RecommendRequest())).model_version
+    outcome = await modelled.publish(make_model(await modelled.keys(), 2), ndcg=0.5)
+    (modelled.settings.models_dir / outcome.version / "gram.npy").unlink()
+
+    async with modelled.serve() as client:
+        answer = await client.ranking.Recommend(RecommendRequest())
+
+    assert outcome.activated
+    assert answer.model_version == before
+    assert len(answer.items) == 20
 
 
 async def test_activate_when_bundle_is_damaged_is_refused_before_anything_changes(

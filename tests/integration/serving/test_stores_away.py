@@ -21,6 +21,7 @@ from runtime.postgres import open_pool
 from runtime.redis_client import connect
 from runtime.settings import load_settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
+from serving.catalogue_file import CatalogueFile
 from serving.limits import CALL_MS_DEFAULT
 from tests.integration.serving.conftest import REPOSITORY, World, insert_items
 from tests.integration.serving.models import make_model
@@ -141,22 +142,59 @@ async def test_recommend_when_postgres_is_killed_goes_on_says_so_and_recovers(
         await until(fresh)
 
 
-async def test_start_when_postgres_is_away_loads_the_remembered_model(stores: Stores, fragile: World) -> None:
+async def test_start_when_postgres_is_away_answers_from_the_remembered_model_and_catalogue(
+    stores: Stores, fragile: World
+) -> None:
+    await fragile.see("u:ann", (await fragile.keys())[:5])
+    request = RecommendRequest(user_id="ann", filter="categories:War AND year > 1990")
     async with fragile.serve() as client:
-        version = (await client.ranking.Recommend(RecommendRequest())).model_version
+        before = await client.ranking.Recommend(request)
+        await client.serving.engine.follower.save()
     kill(stores.postgres)
     try:
         async with fragile.serve() as client:
-            answer: Any = await client.ranking.Recommend(RecommendRequest())
-            assert answer.model_version == version
-            assert Degradation.DEGRADATION_CATALOG_STALE in answer.degradations
+            away: Any = await client.ranking.Recommend(request)
+            assert ids(away)
+            assert away.items == before.items
+            assert away.model_version == before.model_version
+            assert Degradation.DEGRADATION_CATALOG_STALE in away.degradations
+            stores.postgres.start()
+            await fragile.sql(
+                "update items set deleted = true, changed_xid = pg_current_xact_id() where id = %s",
+                ids(away)[0],
+            )
+
+            async def whole() -> bool:
+                answer = await client.ranking.Recommend(request)
+                stale = Degradation.DEGRADATION_CATALOG_STALE in answer.degradations
+                return not stale and ids(away)[0] not in ids(answer)
+
+            await until(whole)
+    finally:
+        if stores.postgres.pid is None:
+            stores.postgres.start()
+
+
+async def test_start_when_postgres_is_away_and_the_catalogue_s_file_is_damaged_waits_for_postgres(
+    stores: Stores, fragile: World
+) -> None:
+    file = CatalogueFile(fragile.settings.models_dir).path
+    file.write_bytes(b"not gzip")
+    kill(stores.postgres)
+    try:
+        async with fragile.serve() as client:
+            assert list((await client.ranking.Recommend(RecommendRequest())).items) == []
             stores.postgres.start()
 
             async def whole() -> bool:
-                return not (await client.ranking.Recommend(RecommendRequest())).degradations
+                return len((await client.ranking.Recommend(RecommendRequest())).items) == 20
 
             await until(whole)
-            assert len((await client.ranking.Recommend(RecommendRequest())).items) == 20
+            await client.serving.engine.follower.save()
+            assert (
+                len([row async for rows in CatalogueFile(fragile.settings.models_dir).read() for row in rows])
+                == 60
+            )
     finally:
         if stores.postgres.pid is None:
             stores.postgres.start()
