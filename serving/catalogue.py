@@ -47,6 +47,7 @@ class Catalogue:
         self.numbers: dict[str, NumberColumn] = {}
         self.texts: dict[str, TextColumn] = {}
         self.next_expire_s = NEVER_S
+        self._told_of_attributes = False
         self._ids: list[str] = []
         self._keys: dict[str, int] = {}
         self._created = np.zeros(0)
@@ -133,6 +134,9 @@ class Catalogue:
     def _may_add(self, name: str) -> bool:
         if len(self.numbers) + len(self.texts) < limits.ATTRIBUTE_COUNT_MAX:
             return True
+        if self._told_of_attributes:  # once: it may be so for each attribute of each item
+            return False
+        self._told_of_attributes = True
         structlog.get_logger().warning(
             "too many attributes; filters do not know this one",
             attribute=name,

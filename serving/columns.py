@@ -11,6 +11,7 @@ from serving.kernels import mark_lists
 
 POOL_GARBAGE_SHARE = 0.5  # of a list column's pool; beyond it, the pool is packed again
 POOL_COUNT_MIN = 1_024
+WORD_COUNT_MIN = 1_024  # words that are not worth numbering anew
 
 Mask = NDArray[np.bool_]
 
@@ -43,6 +44,14 @@ class Words:
         return self._codes.get(text, -1)
 
 
+def kept_words(words: Words, codes: NDArray[np.int32]) -> tuple[Words, NDArray[np.int32]]:
+    """Words that `codes` (n,) still names, -1 left as it is, and the codes by their new numbers."""
+    kept, renumbered = Words(), np.full(len(words.texts) + 1, -1, dtype=np.int32)  # the last is what -1 reads
+    for code in np.unique(codes[codes >= 0]).tolist():
+        renumbered[code] = kept.code(words.texts[code])
+    return kept, renumbered[codes]
+
+
 class NumberColumn:
     """A number for each key, NaN where there is none."""
 
@@ -73,6 +82,8 @@ class TextColumn:
             return
         self.codes = grown(self.codes, key + 1, -1)
         self.codes[key] = -1 if value is None else self.words.code(value)
+        if len(self.words.texts) > max(WORD_COUNT_MIN, 2 * len(self.codes)):  # at least half are nobody's
+            self.words, self.codes = kept_words(self.words, self.codes)
 
     def view(self, size: int) -> NDArray[np.int32]:
         """(size,) int32."""
@@ -120,10 +131,10 @@ class ListColumn:
         runs = [
             self.pool[start : start + count] for start, count in zip(self.starts, self.counts, strict=True)
         ]
-        packed = np.concatenate(runs) if runs else self.pool[:0]
+        self.words, packed = kept_words(self.words, np.concatenate(runs) if runs else self.pool[:0])
         self.starts = np.concatenate([[0], np.cumsum(self.counts[:-1], dtype=np.int64)])
         self.pool, self._used, self._garbage = (
-            grown(packed.copy(), POOL_COUNT_MIN, 0),
+            grown(packed, POOL_COUNT_MIN, 0),
             len(packed),
             0,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import structlog
 
 from serving import columns
 from serving.limits import ATTRIBUTE_COUNT_MAX
@@ -58,7 +59,31 @@ def test_put_when_lists_change_often_packs_the_pool_and_keeps_all() -> None:
         assert column.having(f"w{key}", 7).tolist() == [other == key for other in range(7)]
 
 
-def test_apply_when_attributes_are_too_many_keeps_the_first() -> None:
+def test_put_when_texts_change_often_forgets_those_that_nobody_has() -> None:
+    texts, lists = columns.TextColumn(), columns.ListColumn()
+    for turn in range(9_000):
+        texts.put(turn % 7, f"text {turn}")
+        lists.put(turn % 7, [f"entry {turn}", "always"])
+    texts.put(7, None)
+
+    assert len(texts.words.texts) <= 1_025
+    assert len(lists.words.texts) < 3_000
+    assert [texts.words.texts[code] for code in texts.view(7)] == [
+        f"text {turn}" for turn in (8995, 8996, 8997, 8998, 8999, 8993, 8994)
+    ]
+    assert lists.having("entry 8999", 7).tolist() == [key == 8999 % 7 for key in range(7)]
+    assert lists.having("always", 7).all()
+    assert texts.view(8)[7] == -1
+
+
+def test_apply_when_attributes_are_too_many_says_so_once() -> None:
+    with structlog.testing.capture_logs() as logs:
+        catalogue_of(*(item(key, texts={f"t{key}": ""}) for key in range(1, ATTRIBUTE_COUNT_MAX + 9)))
+
+    assert [log["event"] for log in logs] == ["too many attributes; filters do not know this one"]
+
+
+def test_apply_when_attributes_are_too_many_keeps_keeps_the_first() -> None:
     catalogue = catalogue_of(
         *(item(key, numbers={f"n{key}": 1.0}) for key in range(1, ATTRIBUTE_COUNT_MAX + 3))
     )
