@@ -16,6 +16,11 @@ from runtime.postgres import Pool, postgres_errors
 
 ADVISORY_LOCK = 0x7265636F  # "reco": whoever else starts now waits here
 LOCK_WAIT_MS_MAX = 60_000  # for the others' migrations
+STEP_WAIT_MS_MAX = (
+    3_600_000  # an index over all events takes its time; the pool's bound is for everyday statements
+)
+
+assert LOCK_WAIT_MS_MAX < STEP_WAIT_MS_MAX
 FILE_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 CREATE_TABLE = """
@@ -48,6 +53,7 @@ async def migrate(pool: Pool, folder: Path) -> list[str]:
     with postgres_errors():
         async with pool.connection() as connection:
             await connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS_MAX}")
+            await connection.execute(f"SET LOCAL statement_timeout = {STEP_WAIT_MS_MAX}")
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
             await connection.execute(CREATE_TABLE)
             missing = _missing(steps, await _applied(connection))

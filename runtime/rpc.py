@@ -11,16 +11,19 @@ import grpc
 import protovalidate
 import structlog
 from google.protobuf.message import Message
-from google.rpc import code_pb2, status_pb2
+from google.rpc import code_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from reco.errors.v1 import error_reason_pb2
 
 from runtime import metrics
-from runtime.errors import CallerError, RecoError, abort, internal_status, to_status
+from runtime.errors import CallerError, RecoError, StateError, abort, internal_status, to_status
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # 1,000 events of 4 KiB; gRPC's own default, stated
 CONNECTION_AGE_MS_MAX = 10 * 60 * 1000  # so that clients outside the mesh find new pods
+CALLS_MAX = (
+    1_024  # at once; gRPC itself refuses more with RESOURCE_EXHAUSTED, before memory fills with requests
+)
 STOP_GRACE_S = 20.0  # calls that run may end; shorter than the pod's grace period of 45 s
 VIOLATIONS_SHOWN_MAX = 10  # an answer names this many; the first is nearly always the one
 
@@ -97,19 +100,21 @@ def _wrap(
 
     async def call(request: Any, context: Any) -> Any:
         start_s = time.perf_counter()
-        status: status_pb2.Status | None = None
+        status, code = None, "CANCELLED"  # the caller went away
         try:
             if check:
                 validate(request)
-            return await inner(request, context)
+            answer = await inner(request, context)
+            code = "OK"
+            return answer
         except RecoError as error:
             status = to_status(error)
+            code = code_pb2.Code.Name(status.code)
         except Exception:
             request_id = uuid.uuid4().hex
             structlog.get_logger().exception("unexpected error", method=method, request_id=request_id)
-            status = internal_status(request_id)
+            status, code = internal_status(request_id), "INTERNAL"
         finally:
-            code = code_pb2.Code.Name(status.code) if status else "OK"
             metrics.RPC_SECONDS.labels(method, code).observe(time.perf_counter() - start_s)
         return await abort(context, status)
 
@@ -122,19 +127,29 @@ async def start_server(
     """Starts a server on `address` ("host:port", port 0 chooses one); returns it, its health and its port.
 
     `add_services` registers the services and returns their full names. Health says SERVING for each, and for "";
-    with `ready` false it says NOT_SERVING until the caller sets it.
+    with `ready` false it says NOT_SERVING until the caller sets it. Raises StateError when the address can't be had.
     """
-    server = grpc.aio.server(interceptors=[EdgeInterceptor()], options=OPTIONS)
+    server = grpc.aio.server(
+        interceptors=[EdgeInterceptor()], options=OPTIONS, maximum_concurrent_rpcs=CALLS_MAX
+    )
     names = add_services(server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = server.add_insecure_port(address)
+    port = _listen(server, address)
     state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
     for name in ("", *names):
         await servicer.set(name, state)
     await server.start()
     return server, servicer, port
+
+
+def _listen(server: grpc.aio.Server, address: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError:
+        message = f"{address} can't be listened on: another process has the port, or the host is not ours; choose another"
+        raise StateError(error_reason_pb2.ERROR_REASON_INTERNAL, message) from None
 
 
 async def stop_server(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> None:

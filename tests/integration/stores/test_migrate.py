@@ -46,6 +46,20 @@ async def test_a_later_step_is_applied_alone(pool: Pool, folder: Path) -> None:
     assert await migrate(pool, folder) == ["0003_three"]
 
 
+async def test_a_step_and_the_wait_for_others_have_more_time_than_everyday_statements(
+    pool: Pool, tmp_path: Path
+) -> None:
+    (tmp_path / "0001_slow.sql").write_text(
+        "CREATE TABLE t AS SELECT current_setting('statement_timeout') AS bound"
+    )
+
+    await migrate(pool, tmp_path)
+
+    async with pool.connection() as connection:
+        assert await (await connection.execute("SELECT bound FROM t")).fetchall() == [("1h",)]
+        assert await (await connection.execute("SHOW statement_timeout")).fetchall() == [("30s",)]
+
+
 async def test_a_changed_step_is_refused_by_name(pool: Pool, folder: Path) -> None:
     await migrate(pool, folder)
     (folder / "0001_one.sql").write_text("CREATE TABLE one (a bigint)")
