@@ -72,10 +72,13 @@ def read_manifest(version: str, data: bytes) -> Manifest:
         raise BundleError(version, f"{MANIFEST_FILE}: schema {found!r}, this engine reads {SCHEMA_VERSION}")
     if body.pop("sha256", None) != _digest(body):
         raise BundleError(version, f"{MANIFEST_FILE}: checksum differs")
-    if body["version"] != version:
-        raise BundleError(version, f"{MANIFEST_FILE}: it is the manifest of {body['version']!r}")
-    arrays, files = _entries(version, body.pop("arrays")), _entries(version, body.pop("files"))
-    return Manifest(**body, arrays=arrays, files=files)
+    if body.get("version") != version:
+        raise BundleError(version, f"{MANIFEST_FILE}: it is the manifest of {body.get('version')!r}")
+    try:
+        arrays, files = _entries(version, body.pop("arrays")), _entries(version, body.pop("files"))
+        return Manifest(**body, arrays=arrays, files=files)
+    except (TypeError, KeyError, AttributeError) as error:  # whole, but a part is missing or of another kind
+        raise BundleError(version, f"{MANIFEST_FILE}: not as this engine writes it: {error}") from None
 
 
 def _parse(version: str, data: bytes) -> dict[str, Any]:

@@ -13,11 +13,14 @@ from reco.errors.v1 import error_reason_pb2
 from profiles.limits import SEQUENCE_MAX
 from profiles.subjects import partition_of
 from runtime.errors import CallerError
+from runtime.settings import PARTITION_COUNT_MAX
 
 SEQUENCE_BITS = 16
-TOKEN_CHARS_MAX = 256 * 40  # 256 partitions; longer ones are not ours
+TOKEN_CHARS_MAX = 4_096  # the contract's bound of minimum_offset (ranking_service.proto)
+PLACE_CHARS_MAX = 25  # "127:1800000000000-65535," and one to spare: milliseconds have 13 digits until 2286
 _PLACE = re.compile(r"([0-9]{1,3}):([0-9]{1,14})-([0-9]{1,5})")  # ASCII digits
 
+assert PARTITION_COUNT_MAX * PLACE_CHARS_MAX <= TOKEN_CHARS_MAX, "what a write answers can be passed on"
 assert (1 << SEQUENCE_BITS) - 1 == SEQUENCE_MAX
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# A write's offset names each partition that it touched, in some 24 characters, and minimum_offset takes 4,096.
+PARTITION_COUNT_MAX = 128
+
 
 class Settings(BaseSettings):
     """All settings. Frozen: a running process does not change its mind."""
@@ -45,7 +48,10 @@ class Settings(BaseSettings):
     )
 
     partition_count: int = Field(
-        4, ge=1, le=256, description="Partitions of the event stream. Fixed once events exist."
+        4,
+        ge=1,
+        le=PARTITION_COUNT_MAX,
+        description="Partitions of the event stream. Fixed once events exist.",
     )
     profile_ttl_days: int = Field(
         180, ge=1, le=3650, description="A profile that is not touched for so long is dropped."

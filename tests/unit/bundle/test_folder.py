@@ -158,3 +158,18 @@ def rewrite(path: Path, **changes: object) -> None:
     body = {**json.loads(file.read_text()), **changes}
     del body["sha256"]
     file.write_text(json.dumps({**body, "sha256": manifest._digest(body)}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"arrays": None}, {"arrays": {"factors": {}}}, {"unheard_of": 1}, {"params": ...}]
+)
+def test_open_when_manifest_is_whole_but_not_ours_is_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = write(tmp_path) / "manifest.json"
+    body = {**json.loads(path.read_text()), **change}
+    body = {name: value for name, value in body.items() if name != "sha256" and value is not ...}
+    path.write_text(json.dumps({"sha256": manifest._digest(body), **body}))
+
+    with pytest.raises(bundle.BundleError, match="not as this engine writes it"):
+        bundle.open_bundle(path.parent)
