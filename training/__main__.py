@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import time
 from functools import partial
-from typing import Any
 
 import psycopg
 import structlog
 
 from bundle import registry
 from ingest.lag import lags
-from runtime.lifecycle import die_with_parent, run
+from runtime.errors import RecoError
+from runtime.lifecycle import EXIT_ERROR, die_with_parent, run
 from runtime.postgres import Pool, open_pool
 from runtime.redis_client import connect
 from runtime.settings import Settings
 from training.catalogue import read_items
 from training.config import QUICK_RANKER, Config
-from training.dataset import Dataset
+from training.dataset import Dataset, DatasetError
 from training.lake import read_lake
 from training.publish import publish
 from training.run import Candidate, train
@@ -43,35 +44,47 @@ def main() -> None:
     options = parser.parse_args()
     die_with_parent()
     os.nice(NICE)
-    run("training", partial(_run, options.run_id, QUICK if options.quick else Config()))
+    run("training", partial(run_job, options.run_id, QUICK if options.quick else Config()))
 
 
-async def _run(run_id: int, config: Config, settings: Settings, stop: asyncio.Event) -> None:
-    with psycopg.connect(settings.postgres_url, autocommit=True) as connection:
-        log = RunLog(connection, run_id)
+async def run_job(run_id: int, config: Config, settings: Settings, stop: asyncio.Event) -> None:
+    """One run: trains, publishes, and notes how it ended. SystemExit 1 when it failed; `stop` ends the process."""
+    log = RunLog(settings.postgres_url, run_id)
+    try:
         async with open_pool(settings.postgres_url) as pool:
-            work = asyncio.create_task(_train(settings, pool, connection, log, config))
+            work = asyncio.create_task(_train(settings, pool, log, config))
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 log.end("failed", "stopped; nothing half done was published")
-                os._exit(0)  # CatBoost runs in a thread that nothing can interrupt
+                os._exit(EXIT_ERROR)  # CatBoost runs in a thread that nothing can interrupt
             stopped.cancel()
-            await _end(work, log)
-
-
-async def _end(work: asyncio.Task[None], log: RunLog) -> None:
-    try:
-        await work
+            await work
+        log.end("done", "")
     except Exception as error:
-        log.end("failed", str(error))
-        raise
-    log.end("done", "")
+        _tell(error)
+        with contextlib.suppress(psycopg.Error):  # the worker tells it when the store is back
+            await asyncio.to_thread(log.end, "failed", _words(error))
+        raise SystemExit(EXIT_ERROR) from None
+    finally:
+        log.close()
 
 
-async def _train(
-    settings: Settings, pool: Pool, connection: psycopg.Connection[Any], log: RunLog, config: Config
-) -> None:
+def _tell(error: Exception) -> None:
+    logger = structlog.get_logger()
+    if isinstance(error, RecoError | DatasetError | OSError | psycopg.OperationalError):
+        logger.error("the run failed", error=_words(error))
+    else:
+        logger.exception("the run failed")  # ours: whoever mends it needs to see where
+
+
+def _words(error: Exception) -> str:
+    # A bare MemoryError has no words of its own.
+    foreseen = isinstance(error, RecoError | DatasetError)
+    return str(error) if foreseen else f"{type(error).__name__}: {error}"
+
+
+async def _train(settings: Settings, pool: Pool, log: RunLog, config: Config) -> None:
     first = await registry.active_version(pool) is None
     loop = asyncio.get_running_loop()
 
@@ -79,7 +92,7 @@ async def _train(
         asyncio.run_coroutine_threadsafe(_publish(settings, pool, log, candidate), loop).result()
 
     await _lake_caught_up(settings, log)
-    dataset = await asyncio.to_thread(_read, settings, connection, log)
+    dataset = await asyncio.to_thread(_read, settings, log)
     await asyncio.to_thread(train, dataset, config, first, hand_over, log.progress)
 
 
@@ -95,9 +108,10 @@ async def _lake_caught_up(settings: Settings, log: RunLog) -> None:
             await asyncio.sleep(LAKE_POLL_S)
 
 
-def _read(settings: Settings, connection: psycopg.Connection[Any], log: RunLog) -> Dataset:
+def _read(settings: Settings, log: RunLog) -> Dataset:
     log.progress("reading the lake", 0, 1)
-    items = read_items(connection)
+    with psycopg.connect(settings.postgres_url, autocommit=True) as connection:
+        items = read_items(connection)
     dataset = read_lake([str(settings.lake_dir / "kind=events" / "**" / "*.parquet")], items)
     log.progress("reading the lake", 1, 1)
     return dataset
@@ -117,7 +131,7 @@ async def _publish(settings: Settings, pool: Pool, log: RunLog, candidate: Candi
     structlog.get_logger().info(
         "published", version=outcome.version, activated=outcome.activated, reason=outcome.reason
     )
-    log.published(outcome.version, outcome.reason)
+    await asyncio.to_thread(log.published, outcome.version, outcome.reason)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from training.dataset import TIME_S_MAX, Dataset, DatasetError, Items, build, ca
 from training.tables import Row, open_table
 
 BAD_SAMPLE_COUNT_MAX = 20  # rows quoted of those set aside; all are counted
-ID_CHARACTER_COUNT_MAX = 256  # as the contract's ids
+ID_CHARACTER_COUNT_MAX = 128  # as the contract's ids
 MILLISECONDS_MIN = 1e11  # a larger number of seconds would be the year 5138: it is milliseconds
 
 
@@ -167,6 +167,8 @@ def _identifier(value: object, name: str) -> str:
         raise RowError(f"the {name} is missing")
     if len(text) > ID_CHARACTER_COUNT_MAX:
         raise RowError(f"the {name} is longer than {ID_CHARACTER_COUNT_MAX} characters", text)
+    if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text):
+        raise RowError(f"the {name} holds a NUL or half a character", ascii(text))
     return text
 
 

@@ -10,11 +10,16 @@ import time
 from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
 from psycopg import AsyncConnection
+from psycopg import Error as PostgresError
 
 from runtime import metrics
 from runtime.migrate import ADVISORY_LOCK
+from runtime.postgres import postgres_errors
+from runtime.settings import load_settings
+from training.runs import fail_run
 
 TRAIN = "train"  # the task, and its locks: one run at a time, one waiting
+COMMAND = (sys.executable, "-m", "training")
 STOP_WAIT_S_MAX = 10.0  # a training process that was asked to stop ends at once; then it is killed
 
 
@@ -27,6 +32,11 @@ def make_app(postgres_url: str) -> App:
 
 async def apply_schema(app: App, postgres_url: str) -> None:
     """Creates the queue's tables once, under the lock that all migrations take."""
+    with postgres_errors():
+        await _apply_schema(app, postgres_url)
+
+
+async def _apply_schema(app: App, postgres_url: str) -> None:
     async with await AsyncConnection.connect(postgres_url, autocommit=True) as connection:
         await connection.execute(
             "SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,)
@@ -49,9 +59,9 @@ async def enqueue_training(app: App, run_id: int, quick: bool) -> bool:
 
 async def run_training(run_id: int, quick: bool) -> None:
     """Runs one training in a process of its own, so that it can be stopped and leaves no memory behind."""
-    command = ["-m", "training", str(run_id), *(["--quick"] if quick else [])]
+    command = [*COMMAND, str(run_id), *(["--quick"] if quick else [])]
     start_s = time.monotonic()
-    process = await asyncio.create_subprocess_exec(sys.executable, *command)
+    process = await asyncio.create_subprocess_exec(*command)
     try:
         code = await process.wait()
     except asyncio.CancelledError:
@@ -59,7 +69,17 @@ async def run_training(run_id: int, quick: bool) -> None:
         raise
     metrics.JOB_SECONDS.labels(TRAIN, "done" if code == 0 else "failed").observe(time.monotonic() - start_s)
     if code != 0:
+        await _tell_failed(run_id, code)
         raise RuntimeError(f"training run {run_id} ended with code {code}; its log and its row say why")
+
+
+async def _tell_failed(run_id: int, code: int) -> None:
+    # The process says it itself where it can; a killed one cannot. With the store away too, training/stalled.py does.
+    how = f"was killed by signal {-code}; did its memory run out?" if code < 0 else f"ended with code {code}."
+    with contextlib.suppress(PostgresError, OSError):
+        await fail_run(
+            load_settings().postgres_url, run_id, f"the training process {how} The worker's log may say more"
+        )
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

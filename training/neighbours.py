@@ -11,7 +11,9 @@ from training.dataset import Dataset
 
 Lists = tuple[NDArray[np.int32], NDArray[np.float32]]
 
-EASE_ITEM_COUNT_MAX = 8_000  # n^2 doubles twice (1.2 GB with what comes of them) and n^3 steps, for each window of the ranker
+EASE_ITEM_COUNT_MAX = (
+    8_000  # n^2 doubles twice (1.2 GB with what comes of them) and n^3 steps, for each window of the ranker
+)
 BLOCK_ROW_COUNT = 512  # rows that are sorted, or multiplied, at a time
 
 
@@ -35,7 +37,7 @@ def ease_matrix(seen: sp.csr_matrix, regularization: float) -> NDArray[np.float3
     weights += np.triu(weights, 1).T
     weights /= -diagonal
     np.fill_diagonal(weights, 0.0)
-    return weights.astype(np.float32, order="C")
+    return np.asarray(weights, dtype=np.float32, order="C")
 
 
 def cosine_lists(seen: sp.csr_matrix, count: int, shrink: float) -> Lists:

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import structlog
 from reco.errors.v1 import error_reason_pb2
 
 import bundle
@@ -20,7 +21,7 @@ from bundle import registry
 from bundle.index import EXACT_ITEMS_MAX, INDEX_FILE, build_index
 from bundle.manifest import FEATURES_PARAM, Manifest
 from runtime.clock import Clock, SystemClock
-from runtime.errors import DependencyError
+from runtime.errors import DependencyError, NotFoundError, RecoError
 from runtime.postgres import Pool
 from runtime.settings import Settings
 from vectorizer.features import FEATURES
@@ -60,9 +61,21 @@ async def publish(
     try:
         return await _register(settings, pool, manifest, event_count, note)
     except BaseException:
-        # A bundle that no registry knows of would never be found again.
-        await asyncio.to_thread(shutil.rmtree, settings.models_dir / version, ignore_errors=True)
+        await _remove_if_unknown(settings, pool, version)
         raise
+
+
+async def _remove_if_unknown(settings: Settings, pool: Pool, version: str) -> None:
+    # A bundle that no registry knows of would never be found again. But a connection that broke may have broken after
+    # the commit: without its bundle the active model could not be loaded any more.
+    folder = settings.models_dir / version
+    try:
+        await registry.get_model(pool, version)
+    except NotFoundError:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    except RecoError:
+        message = "a bundle may be unregistered; delete it if `reco models list` does not show it"
+        structlog.get_logger().warning(message, path=str(folder))
 
 
 async def _register(

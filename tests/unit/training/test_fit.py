@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from tests.unit.training.synthetic import BASE, CONFIG, RANKER, dataset_of, synthetic_dataset
 from training.config import BaseConfig
@@ -160,6 +163,35 @@ def test_transition_lists_when_one_user_walks_weigh_the_next_item_most():
     assert weights[0].tolist() == [1.0, 0.5, 0.0]
     assert rows[1].tolist() == [2, 0, -1]
     assert weights[1].tolist() == [1.0, 0.25, 0.0]
+
+
+def test_sparse_lists_when_compared_with_dense_lists_agree():
+    rng = np.random.default_rng(4)
+    dense = np.where(rng.random((40, 30)) < 0.3, rng.integers(-1, 4, (40, 30)), 0).astype(np.float32)
+    for count in (3, 30):  # small integers: many ties; a whole sort gives them to the lower column
+        rows, weights = sparse_lists(sp.csr_matrix(dense), count)
+        expected = np.argsort(-dense, axis=1, kind="stable")[:, :count]
+        best = np.take_along_axis(dense, expected, axis=1)
+        assert rows.tolist() == np.where(best > 0, expected, -1).tolist()
+        assert weights.tolist() == np.maximum(best, 0).tolist()
+
+
+def test_fit_base_when_items_are_many_takes_no_dense_matrix():
+    count = 30_000  # 3.6 GB as a dense float32 matrix
+    tracemalloc.start()
+    model = fit_base(dataset_of([i // 5 for i in range(count)], list(range(count)), list(range(count))), BASE)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert model.item_count == count
+    assert (model.neighbours[0] >= 0).sum() == 4  # the others of the same user
+    assert peak_bytes < 200e6
+
+
+def test_request_when_user_has_thousands_of_events_looks_at_the_newest():
+    rng = np.random.default_rng(2)
+    rows = rng.integers(0, 500, 5_000).tolist()
+    result = evaluate(dataset_of([0] * 5_000 + [1, 1, 1], [*rows, 1, 2, 3], list(range(5_003))), CONFIG)
+    assert result["data"]["users_evaluated"] == 2
 
 
 def test_sparse_lists_when_row_is_empty_are_padded():

@@ -41,6 +41,32 @@ def test_read_lake_when_an_event_was_delivered_twice_counts_it_once(tmp_path):
     assert np.diff(dataset.times).tolist() == [10, 10]
 
 
+def test_read_lake_when_entries_share_all_that_the_ring_keeps_counts_one(tmp_path):
+    rows = [
+        ("e1", "u:a", 5, 2, 10),
+        ("e2", "u:a", 5, 2, 10),
+        ("e3", "u:a", 5, 7, 10),
+        ("e4", "u:b", 5, 2, 10),
+    ]
+    dataset = read_lake([_write(tmp_path / "a.parquet", [*rows, ("e5", "u:a", 5, 2, 11)])])
+    assert sorted(zip(dataset.users.tolist(), dataset.codes.tolist(), strict=True)) == [
+        (0, 2),
+        (0, 2),
+        (0, 7),
+        (1, 2),
+    ]
+
+
+def test_read_lake_when_signal_is_missing_leaves_the_event_out(tmp_path):
+    path = _write(tmp_path / "a.parquet", [("e1", "u:a", 5, None, 10), ("e2", "u:a", 6, 2, 10)])
+    assert read_lake([path]).items.keys.tolist() == [6]
+
+
+def test_read_lake_when_the_folder_is_empty_says_what_to_do(tmp_path):
+    with pytest.raises(DatasetError, match="holds no events yet: load some"):
+        read_lake([str(tmp_path / "**" / "*.parquet")])
+
+
 def test_read_lake_when_files_are_listed_in_another_order_is_the_same(tmp_path):
     files = [_write(tmp_path / f"{n}.parquet", [(f"e{n}", f"u{n % 2}", n, 1, 5)]) for n in range(4)]
     left, right = read_lake(files), read_lake(files[::-1])
