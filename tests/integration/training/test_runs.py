@@ -45,7 +45,7 @@ async def settings(valkey: str, postgres: str, redis: object, tmp_path: Path) ->
 
 def sql(settings: Settings, query: str, *values: object) -> list[tuple[object, ...]]:
     with psycopg.connect(settings.postgres_url, autocommit=True) as connection:
-        cursor = connection.execute(query, values)  # type: ignore[arg-type]  # the tests' own texts
+        cursor = connection.execute(query, values)
         return cursor.fetchall() if cursor.description else []
 
 
