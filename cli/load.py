@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import psycopg
 from google.protobuf.timestamp_pb2 import Timestamp
 from reco.ingest.v1 import event_pb2, ingest_service_pb2, item_pb2
 from reco.ingest.v1.event_pb2 import EventType
 from reco.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 
 from cli.output import Json, console, notes, print_json, progress_bar
-from cli.system import calls
+from cli.system import calls, running_settings
 from cli.tables import MOVIELENS, ItemMap, ItemsFile, Loaded, Map, Source, read_source
 from profiles.signals import Signal
-from runtime.settings import Settings, load_settings
+from runtime.postgres import CONNECT_WAIT_S_MAX
+from runtime.settings import Settings
 from training.columns import MappedEvent, MappedItem
 
 BATCH_COUNT = 1_000  # the contract's maximum
 IMPORT_S_MAX = 24 * 3600.0  # a bulk load may take long, but not for ever
 UPSERT_S_MAX = 60.0
+# The contract's limits of an item (proto/reco/ingest/v1/item.proto): what is longer is cut, since only ids must be whole.
+TITLE_CHARACTER_COUNT_MAX = 512
+CATEGORY_COUNT_MAX = 32
+CATEGORY_CHARACTER_COUNT_MAX = 64
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # protobuf refuses half a character, PostgreSQL a NUL
 
 EVENT_TYPES: dict[int, EventType.ValueType] = {
     Signal.VIEW: event_pb2.EVENT_TYPE_VIEW,
@@ -51,13 +59,13 @@ def load(
 ) -> None:
     """Load a data set into the running system. Loading it again changes nothing: events have ids made from what they say.
 
-    Items that the events name and no file describes are created bare.
+    Items that the events name and nobody has described are created bare; those that are known stay as they are.
 
     --json: {"items_created", "items_updated", "events_accepted", "events_duplicate", "events_rejected", "rows_set_aside",
     "rejected_samples": [{"event_id", "message"}]}
     """
     loaded = read_source(data, mapping, items, item_mapping)
-    result = load_into(load_settings(), loaded)
+    result = load_into(running_settings(), loaded)
     if json:
         print_json(result)
         return
@@ -72,7 +80,7 @@ def load(
 def load_into(settings: Settings, loaded: Loaded) -> dict[str, Any]:
     """Upserts the items, then imports the events, with a progress bar; returns what --json prints."""
     with calls(IngestServiceStub, settings.host, settings.ingest_port) as stub, progress_bar() as bar:
-        items = _all_items(loaded)
+        items = _new_or_described(settings, loaded)
         task = bar.add_task("items", total=len(items))
         created = updated = 0
         for batch in _batches(items):
@@ -129,16 +137,29 @@ def to_event(event: MappedEvent, times_seen: Counter[str]) -> event_pb2.Event:
     )
 
 
-def _all_items(loaded: Loaded) -> list[item_pb2.Item]:
+def _new_or_described(settings: Settings, loaded: Loaded) -> list[item_pb2.Item]:
+    """The items to upsert: an upsert replaces, so what is known is left alone unless this load describes it."""
     described = {item.item: item for item in loaded.items}
-    named = dict.fromkeys(event.item for event in loaded.events)
-    bare = [MappedItem(item, (), 0.0, "") for item in named if item not in described]
+    named = dict.fromkeys(event.item for event in loaded.events if event.item not in described)
+    known = _known_items(settings.postgres_url, list(named))
+    bare = [MappedItem(item, (), 0.0, "") for item in named if item not in known]
     return [to_item(item) for item in (*described.values(), *bare)]
+
+
+def _known_items(postgres_url: str, ids: list[str]) -> set[str]:
+    if not ids:
+        return set()
+    with psycopg.connect(postgres_url, connect_timeout=CONNECT_WAIT_S_MAX) as connection:
+        return {row[0] for row in connection.execute("SELECT id FROM items WHERE id = ANY(%s)", (ids,))}
 
 
 def to_item(item: MappedItem) -> item_pb2.Item:
     """The item; its release becomes the attribute `year` and, roughly, its time of creation."""
-    made = item_pb2.Item(id=item.item, title=item.title, categories=item.categories)
+    title = UNSTORABLE.sub("\ufffd", item.title)[:TITLE_CHARACTER_COUNT_MAX]
+    names = [UNSTORABLE.sub("\ufffd", name)[:CATEGORY_CHARACTER_COUNT_MAX] for name in item.categories]
+    made = item_pb2.Item(
+        id=item.item, title=title, categories=list(dict.fromkeys(names))[:CATEGORY_COUNT_MAX]
+    )
     if item.released >= 1:
         made.numeric_attributes["year"] = int(item.released)
         made.create_time.FromDatetime(datetime(int(item.released), 1, 1, tzinfo=UTC))
