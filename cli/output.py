@@ -25,6 +25,8 @@ from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
+_bars: set[Progress] = set()  # those on the screen, so that a stop can take them off from another thread
+
 console = Console(highlight=False)
 notes = Console(stderr=True, highlight=False)  # progress and remarks: never mixed into results
 
@@ -61,7 +63,17 @@ def progress_bar() -> Iterator[Progress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
-        yield progress
+        _bars.add(progress)
+        try:
+            yield progress
+        finally:
+            _bars.discard(progress)
+
+
+def end_bars() -> None:
+    """Takes every bar off the screen and gives the cursor back: for an end that doesn't wait for the thread that draws."""
+    for progress in list(_bars):
+        progress.stop()
 
 
 def told(error: grpc.RpcError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,25 @@ from runtime.rpc import MESSAGE_BYTES_MAX
 from runtime.settings import Settings, load_settings
 
 NOTE = "running.json"
+LOCK = "up.lock"
+
+
+@contextmanager
+def sole_owner(data_dir: Path) -> Iterator[None]:
+    """The data folder, made if need be, for one `reco up` at a time. StateError when it can't be used or is taken."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / LOCK).open("a")
+    except OSError as error:
+        message = f"{data_dir.resolve()} can't be used ({error.strerror}); choose a folder with RECO_DATA_DIR"
+        raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it however we end
+        except BlockingIOError:
+            message = f"`reco up` runs on {data_dir.resolve()} already; stop that one, or choose another folder with RECO_DATA_DIR"
+            raise StateError(error_reason_pb2.ERROR_REASON_UNSPECIFIED, message) from None
+        yield
 
 
 def write_note(settings: Settings) -> Path:

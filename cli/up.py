@@ -14,9 +14,9 @@ from rich.console import Console
 
 from bundle.registry import active_version
 from cli.load import load_into
-from cli.output import console, notes
+from cli.output import end_bars, notes
 from cli.supervisor import Supervisor, Unit, check_ports, give_to_children, make_units
-from cli.system import write_note
+from cli.system import NOTE, sole_owner, write_note
 from cli.tables import MOVIELENS, read_source
 from cli.train import start_run, watch
 from ingest.server import MIGRATIONS
@@ -47,12 +47,12 @@ def up(
         )
     settings = load_settings()
     configure_logging("up", settings.log_level)
-    check_ports(settings)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    _run(settings, sample, stop)
+    with sole_owner(settings.data_dir):
+        check_ports(settings)
+        _run(settings, sample, stop)
 
 
 def _run(settings: Settings, sample: str, stop: threading.Event) -> None:
@@ -67,11 +67,10 @@ def _run(settings: Settings, sample: str, stop: threading.Event) -> None:
     stores, processes = make_units(settings, valkey, postgres)
     supervisor = Supervisor([*stores, *processes])
     started_s = time.monotonic()
-    note = settings.data_dir / "running.json"
     try:
         Supervisor(stores).start(stop)
         asyncio.run(_migrate(settings))
-        note = write_note(settings)
+        write_note(settings)
         Supervisor(processes).start(stop)
         _mark_started([*stores, *processes])
         supervisor.wait_ready(stop)
@@ -80,9 +79,10 @@ def _run(settings: Settings, sample: str, stop: threading.Event) -> None:
             _in_background(settings, sample, stop, started_s)
             supervisor.run(stop)
     finally:
+        end_bars()
         notes.print("stopping ...")
         supervisor.stop()
-        note.unlink(missing_ok=True)
+        (settings.data_dir / NOTE).unlink(missing_ok=True)
         notes.print(f"stopped; the data is in {settings.data_dir.resolve()}", soft_wrap=True)
 
 
@@ -135,7 +135,7 @@ def _in_background(settings: Settings, sample: str, stop: threading.Event, start
 def _fill(settings: Settings, stop: threading.Event, started_s: float) -> None:
     try:
         if asyncio.run(_has_model(settings)):
-            console.print("A model is active already; nothing was loaded.")
+            notes.print("A model is active already; nothing was loaded.")
             return
         _load_and_train(settings, started_s)
     except (RecoError, DatasetError, OSError, psycopg.Error) as error:
@@ -153,17 +153,17 @@ def _load_and_train(settings: Settings, started_s: float) -> None:
     loaded = read_source(MOVIELENS, None, None, None)
     fetched_s = time.monotonic() - fetching_s
     result = load_into(settings, loaded)
-    console.print(f"{result['events_accepted']:,} events of MovieLens-100k are in the stream; training")
+    notes.print(f"{result['events_accepted']:,} events of MovieLens-100k are in the stream; training")
     run_id = start_run(settings, quick=False)
     run = watch(settings, run_id, lambda run: _tell_model(run, started_s + fetched_s))
-    console.print(
+    notes.print(
         f"training {run.state}: {run.model_version or 'no model'} {run.message}".rstrip(), markup=False
     )
 
 
 def _tell_model(run: Run, started_s: float) -> None:
     seconds_s = time.monotonic() - started_s
-    console.print(
+    notes.print(
         f"model {run.model_version}, {seconds_s:.0f} s after the start (downloads left out): {run.message}",
         markup=False,
     )

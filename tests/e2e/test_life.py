@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,25 @@ def test_up_when_stopped_and_started_again_keeps_the_data_and_leaves_no_process(
         wait_until(lambda: connection.execute("SELECT event_id FROM events").fetchall() == [("e1",)])
     fresh.stop(signal.SIGKILL)  # not even a chance to clean up
     wait_until(lambda: fresh.processes() == {})
+
+
+def test_up_when_the_folder_is_in_use_says_so_and_leaves_the_first_alone(fresh: System) -> None:
+    fresh.start()
+    failed = fresh.reco("up", code=1)
+    assert "already" in failed.stderr
+    assert "RECO_DATA_DIR" in failed.stderr
+    fresh.reco("events", "tail", "--no-follow")  # it still finds the first one's stores
+    assert fresh.stop() == 0
+
+
+def test_load_when_a_known_item_is_not_described_leaves_it_as_it_is(fresh: System, tmp_path: Path) -> None:
+    fresh.start()
+    fresh.rest.post("/v1/items:upsert", json={"items": ITEMS})
+    (tmp_path / "events.csv").write_text("user,item,time\nann,film,1700000000\nann,new,1700000001\n")
+    result = fresh.reco_json("load", str(tmp_path / "events.csv"))
+    assert (result["items_created"], result["items_updated"], result["events_accepted"]) == (1, 0, 2)
+    with fresh.postgres() as connection:
+        assert connection.execute("SELECT title FROM items WHERE id = 'film'").fetchone() == ("A film",)
 
 
 def test_up_when_a_port_is_taken_names_the_setting(fresh: System) -> None:
