@@ -6,10 +6,12 @@ import asyncio
 from typing import Annotated
 
 import typer
+from reco.errors.v1 import error_reason_pb2
 
 from cli.output import Json, console, print_json, print_table
 from cli.system import running_settings
 from ingest.dead_letters import DeadLetter, list_dead_letters, replay_dead_letters
+from runtime.errors import NotFoundError
 from runtime.redis_client import connect
 from runtime.settings import Settings
 
@@ -55,6 +57,9 @@ def replay(
         print_json({"replayed_count": count})
     else:
         console.print(f"{count} replayed")
+    if ids and count < len(set(ids)):
+        message = f"{len(set(ids)) - count} of the ids are of no dead letter; see `reco dead-letters list`"
+        raise NotFoundError(error_reason_pb2.ERROR_REASON_UNSPECIFIED, message)
 
 
 async def _list(settings: Settings, count: int) -> list[DeadLetter]:

@@ -11,6 +11,7 @@ from cli.output import Json, console, print_json, print_table, progress_bar
 from cli.tables import ItemMap, ItemsFile, Map, Source, read_source
 from training.columns import to_dataset
 from training.config import QUICK_RANKER, Config
+from training.dataset import DatasetError
 from training.evaluate import evaluate as evaluate_models
 
 
@@ -32,6 +33,10 @@ def evaluate(
     config = Config(ranker=QUICK_RANKER) if quick else Config()
     with progress_bar() as bar:
         result = evaluate_models(to_dataset(loaded.events, loaded.items), config, follow(bar))
+    if not result["data"]["users_evaluated"]:
+        raise DatasetError(
+            "no user has two events: there is nothing to learn from and rank; give a longer history"
+        )
     result["data"]["rows_set_aside"] = loaded.bad.count
     if json:
         print_json(result)

@@ -42,7 +42,7 @@ def version() -> None:
 def main() -> None:
     """Runs the command; whatever is foreseen ends in a few words on standard error and an exit code, never a traceback."""
     try:
-        app()
+        app(prog_name="reco")
     except SettingsError as error:
         _end(f"wrong settings\n{error}", EXIT_USAGE)
     except (RecoError, DatasetError) as error:

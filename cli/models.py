@@ -32,8 +32,11 @@ def list_models(json: Json = False) -> None:
     if json:
         print_json({"models": models})
         return
-    columns = ("version", "state", "ndcg@10", "ranker", "items", "events", "MB", "note")
+    columns = ("version", "state", "ndcg@10", "ranker", "items", "events", "MB")
     print_table(columns, [_row(model) for model in models], right=(2, 4, 5, 6))
+    for model in models:
+        if model["note"]:
+            console.print(f"{model['version']}: {model['note']}", markup=False)
 
 
 @app.command()
@@ -90,7 +93,6 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         str(model["item_count"]),
         str(model["event_count"]),
         f"{model['size_bytes'] / 1e6:.1f}",
-        model["note"],
     )
 
 
