@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway import limits
 from gateway.problems import Problem
+
+# A line for each request that is not HTTP would let callers write our log; they are told in the answer.
+logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 class Protocol(HttpToolsProtocol):
