@@ -101,7 +101,7 @@ class Supervisor:
         while waiting := [unit for unit in waiting if not unit.what.is_ready()]:
             if stop.wait(TICK_S):
                 return
-            self.look_after()
+            self.look_after(time.monotonic())
             if time.monotonic() > deadline_s:
                 names = ", ".join(unit.name for unit in waiting)
                 message = f"{names} did not become ready within {READY_S_MAX:.0f} s; see the logs in the data folder"
@@ -110,11 +110,10 @@ class Supervisor:
     def run(self, stop: threading.Event) -> None:
         """Looks after the units until `stop`."""
         while not stop.wait(TICK_S):
-            self.look_after()
+            self.look_after(time.monotonic())
 
-    def look_after(self) -> None:
-        """Starts again what has died, after a pause that grows to BACKOFF_S_MAX.."""
-        now_s = time.monotonic()
+    def look_after(self, now_s: float) -> None:
+        """Starts again what has died, after a pause that grows to BACKOFF_S_MAX. `now_s` is of a monotonic clock."""
         for unit in self._units:
             if unit.what.pid is None:
                 self._restart(unit, now_s)
