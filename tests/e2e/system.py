@@ -34,11 +34,12 @@ class System:
         self.ports = free_ports()
         self.rest = httpx.Client(base_url=f"http://127.0.0.1:{self.ports['GATEWAY_PORT']}", timeout=30)
         self.loaded: dict[str, Any] = {}
+        self.settings: dict[str, str] = {}  # more of them, without RECO_
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        settings = {f"RECO_{name}": str(port) for name, port in self.ports.items()}
+        settings = {f"RECO_{name}": str(value) for name, value in (self.ports | self.settings).items()}
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("RECO_")}
         paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "gen")])
         return {**inherited, **settings, "RECO_DATA_DIR": str(self.data_dir), "PYTHONPATH": paths}
