@@ -44,7 +44,7 @@ def train(dataset: Dataset, config: Config, first: bool, publish: Publish, progr
     if first:
         publish(Candidate(base, metrics, len(dataset), "without a ranker, which is being fitted"))
     forest, params = fit_ranker(holdout.train, config.base, config.ranker, progress)
-    metrics |= _metrics("ranker", holdout, evaluated.with_forest(forest, params))
+    metrics = metrics | _metrics("ranker", holdout, evaluated.with_forest(forest, params))
     publish(Candidate(base.with_forest(forest, params), metrics, len(dataset), ""))
 
 

@@ -123,3 +123,11 @@ def test_score_forest_when_catboost_fitted_it_agrees_with_catboost_and_twin(loss
     assert np.abs(scores - model.predict(rows.features)).max() <= FOREST_ERROR_MAX
     assert np.abs(scores - twins.forest(features, *arrays, params["forest_bias"])).max() <= 1e-9
     assert np.ptp(scores) > 0.1  # it says something
+
+
+def test_score_forest_when_a_feature_lies_on_the_border_is_not_above_it():
+    features = np.array([[0.0, 1.0, 2.0]], dtype=np.float32)
+    tested, borders = np.zeros((1, 1), dtype=np.int32), np.ones((1, 1), dtype=np.float32)
+    leaves, scores = np.array([[5, 7]], dtype=np.float32), np.empty(3)
+    score_forest(features, tested, borders, leaves, 0.0, np.empty(3, dtype=np.int32), scores)
+    assert scores.tolist() == twins.forest(features, tested, borders, leaves, 0.0).tolist() == [5, 5, 7]

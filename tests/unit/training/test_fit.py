@@ -135,7 +135,9 @@ def test_bucket_counts_when_summed_equal_events_before_each_edge():
 
 
 def test_ease_matrix_when_compared_with_dense_inverse_agrees():
-    seen = interactions(synthetic_dataset(30, item_count=20))
+    rng = np.random.default_rng(6)
+    rows = np.minimum(rng.exponential(5, 200).astype(int), 19)  # of unlike frequency: B is not symmetric
+    seen = interactions(dataset_of((np.arange(200) // 8).tolist(), rows.tolist(), [1] * 200, item_count=20))
     gram = np.asarray((seen.T @ seen).todense(), dtype=float) + 5.0 * np.eye(20)
     inverse = np.linalg.inv(gram)
     expected = inverse / -np.diag(inverse)
@@ -163,6 +165,11 @@ def test_transition_lists_when_one_user_walks_weigh_the_next_item_most():
     assert weights[0].tolist() == [1.0, 0.5, 0.0]
     assert rows[1].tolist() == [2, 0, -1]
     assert weights[1].tolist() == [1.0, 0.25, 0.0]
+
+
+def test_transition_lists_when_users_follow_each_other_do_not_lead_across():
+    rows, _ = transition_lists(dataset_of([0, 1], [0, 1], [1, 2]), 5, 10, 0.5, 0.5, 0.0, 0.0)
+    assert (rows == -1).all()
 
 
 def test_sparse_lists_when_compared_with_dense_lists_agree():

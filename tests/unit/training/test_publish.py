@@ -47,6 +47,15 @@ def test_judge_when_there_is_nothing_to_compare_with_holds_nothing() -> None:
     assert judge({"vectorizer_ndcg_at_10": 0.0}, active(), 0.02) is None
 
 
+def test_judge_when_exactly_at_the_margin_does_not_hold() -> None:
+    assert judge({"ranker_ndcg_at_10": 0.25}, active(ranker_ndcg_at_10=0.5), margin=0.5) is None
+    assert judge({"ranker_ndcg_at_10": 0.5}, active(ranker_ndcg_at_10=0.5), margin=0.0) is None
+
+
+def test_judge_when_quality_is_not_a_number_holds() -> None:
+    assert judge({"ranker_ndcg_at_10": float("nan")}, active(ranker_ndcg_at_10=0.1), 0.02) is not None
+
+
 def test_new_version_sorts_by_time_and_is_a_folder_name() -> None:
     older, newer = new_version(1_800_000_000, "ffffffff"), new_version(1_800_000_001, "00000000")
     assert older == "20270115T080000-ffffff"

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.unit.training.synthetic import dataset_of
-from training.evaluate import LAST, figures, rank_of
+from tests.unit.training.synthetic import BASE, RANKER, dataset_of, synthetic_dataset
+from training import evaluate
+from training.evaluate import LAST, figures, model_ranks, rank_of
+from training.fit import fit_base
+from training.ranker import fit_ranker
 from training.split import leave_last_out, window_edges
+from vectorizer import gather
 
 
 def test_leave_last_out_when_times_tie_holds_out_the_last_to_arrive():
@@ -46,3 +50,18 @@ def test_figures_when_ranks_are_known_equal_the_formulas():
     assert result["hit_rate_at_10"] == pytest.approx(3 / 7)
     assert result["recall_at_100"] == pytest.approx(5 / 7)
     assert result["fit_s"] == 1.5
+
+
+def test_model_ranks_when_user_has_seen_more_than_a_ring_keeps_all_of_it_out_of_the_candidates(monkeypatch):
+    holdout = leave_last_out(synthetic_dataset(20, item_count=400, length=90))
+    model = fit_base(holdout.train, BASE)
+    model = model.with_forest(*fit_ranker(holdout.train, BASE, RANKER))
+    excluded = []
+
+    def watched(*ring, excluded_rows):
+        excluded.append(len(excluded_rows))
+        return gather(*ring, excluded_rows=excluded_rows)
+
+    monkeypatch.setattr(evaluate, "gather", watched)
+    model_ranks(holdout, model)
+    assert excluded == [89] * 20

@@ -13,7 +13,7 @@ from training.fit import fit_base
 from training.ranker import fit_ranker
 from vectorizer import ModelArrays, Workspace, gather, prepare, score, similar_items, vectorize, warm_up
 from vectorizer.features import FEATURES, bucket_of
-from vectorizer.limits import POPULAR_COUNT_MIN, RING_EVENT_COUNT_MAX
+from vectorizer.limits import POPULAR_COUNT_MIN, RING_EVENT_COUNT_MAX, SESSION_GAP_S
 from vectorizer.model import ModelError
 from vectorizer.request import features
 from vectorizer.sources import PERSONAL, POPULAR, SIMILAR, TRANSITION
@@ -171,6 +171,17 @@ def test_features_when_ring_is_known_hold_the_plain_values(model):
     assert _feature("session_count", matrix).tolist() == [2, 2]
     assert np.allclose(_feature("idle", matrix), np.log1p(100))
     assert _feature("user_liking", matrix).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("gap_s", "expected"), [(SESSION_GAP_S, 1), (SESSION_GAP_S + 1, 0)])
+def test_features_when_event_is_as_old_as_a_visit_may_be_count_it(model, gap_s, expected):
+    workspace = Workspace(model)
+    ring = _ring([4], step=gap_s)
+    prepare(ring[0], ring[1], model, workspace)
+    matrix = features(
+        np.array([9], dtype=np.int32), *ring, NOW, vectorize(*ring, model, workspace), model, workspace
+    )
+    assert _feature("session_count", matrix).tolist() == [expected]
 
 
 @pytest.mark.parametrize(("now", "expected"), [(-5, 0), (99, 0), (109, 0), (110, 1), (149, 4), (9_999, 5)])
