@@ -46,6 +46,7 @@ class CatalogueFile:
     async def write(self, pool: Pool) -> None:
         """Writes all items. Raises RecoError, OSError, TimeoutError; then the file before stays."""
         half = self.path.with_name(f"{FILE}.{os.getpid()}")
+        self.path.parent.mkdir(parents=True, exist_ok=True)  # before the first model there is no folder yet
         self._remove_left_behind()
         try:
             with await asyncio.to_thread(gzip.open, half, "wb", limits.CATALOG_FILE_GZIP_LEVEL) as file:

@@ -26,7 +26,8 @@ async def pool(stocked: World) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> CatalogueFile:
-    return CatalogueFile(tmp_path)
+    """In a folder that is not there yet, as before the first model."""
+    return CatalogueFile(tmp_path / "models")
 
 
 async def view_of(file: CatalogueFile, pool: Pool) -> Catalogue:
