@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import pyarrow as pa
@@ -18,6 +18,7 @@ from procrastinate import App
 
 from bundle import registry
 from ingest.server import MIGRATIONS
+from runtime.errors import store_unavailable
 from runtime.migrate import migrate
 from runtime.postgres import open_pool
 from runtime.settings import Settings, load_settings
@@ -142,6 +143,22 @@ async def test_run_when_nothing_can_be_published_fails_and_leaves_no_model(
     assert run.state == "failed"
     assert run.message
     assert sql(settings, "SELECT * FROM models") == []
+
+
+async def test_publish_when_the_registry_fails_after_the_commit_keeps_the_bundle(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_lake(settings)
+    register = registry.register
+
+    async def broken(*arguments: Any) -> None:
+        await register(*arguments)
+        raise store_unavailable("postgres", OSError())
+
+    monkeypatch.setattr(registry, "register", broken)
+    assert (await failed(settings)).state == "failed"
+    ((version,),) = sql(settings, "SELECT version FROM models WHERE state = 'active'")
+    assert (settings.models_dir / str(version) / "manifest.json").exists()
 
 
 async def test_run_when_its_connection_breaks_goes_on(settings: Settings) -> None:
