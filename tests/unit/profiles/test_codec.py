@@ -153,3 +153,23 @@ def test_applied_offset_never_goes_back_and_reads_without_decoding() -> None:
 def test_pack_event_beyond_its_bits_is_refused(event: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="not an event of the ring"):
         pack_event(*event)
+
+
+@pytest.mark.parametrize("size", [1, 17, 200])
+def test_merge_of_more_events_than_the_ring_has_keeps_the_newest_and_remembers_the_items_of_the_others(
+    size: int,
+) -> None:
+    order = np.random.default_rng(5).permutation(200).tolist()
+    events = [pack_event(1_000 + i, 1 + i % 3, 7 * i + 1) for i in order]
+
+    value = None
+    for start in range(0, len(events), size):
+        value = merge(value, packed(events[start : start + size]), 1)
+
+    profile = decode(value)
+    newest = range(200 - limits.RING_EVENTS_MAX, 200)
+    assert profile.times.tolist() == [1_000 + i for i in newest]
+    assert profile.codes.tolist() == [1 + i % 3 for i in newest]
+    assert profile.keys.tolist() == [7 * i + 1 for i in newest]
+    assert profile.seen_keys.tolist() == [7 * i + 1 for i in range(newest.start)]
+    assert (profile.event_count, profile.first_time) == (200, 1_000)
