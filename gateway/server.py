@@ -20,6 +20,8 @@ from gateway.problems import Problem
 # A line for each request that is not HTTP would let callers write our log; they are told in the answer.
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
+HEAD_TOO_LONG = f"request line and headers are longer than {limits.HEAD_BYTES_MAX} bytes"
+
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's, but a request that can't be parsed is refused as every other error is, and its head has an end."""
@@ -30,15 +32,25 @@ class Protocol(HttpToolsProtocol):
         self.head_bytes_count += len(data)
         super().data_received(data)
         if self.head_bytes_count > limits.HEAD_BYTES_MAX and not self.transport.is_closing():
-            self._refuse(431, f"request line and headers are longer than {limits.HEAD_BYTES_MAX} bytes")
+            self._refuse(431, HEAD_TOO_LONG)
 
     def on_body(self, body: bytes) -> None:
         self.head_bytes_count = 0  # the body has its own limit
-        super().on_body(body)
+        if not self.transport.is_closing():
+            super().on_body(body)
 
     def on_headers_complete(self) -> None:
         self.head_bytes_count = 0
-        super().on_headers_complete()
+        # A head that came in one piece with the rest was never counted before it was complete.
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > limits.HEAD_BYTES_MAX:
+            self._refuse(431, HEAD_TOO_LONG)
+        else:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self.transport.is_closing():
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "what came is not HTTP/1.1; mend the client")

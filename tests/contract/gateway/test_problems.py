@@ -216,6 +216,10 @@ async def test_call_when_too_many_are_in_flight_is_refused_at_once(
     [
         (b"rubbish\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nx: ".ljust(HEAD_BYTES_MAX + 1, b"y"), 431),
+        (
+            b"POST / HTTP/1.1\r\ncontent-length: 2\r\nx: ".ljust(HEAD_BYTES_MAX + 50, b"y") + b"\r\n\r\n{}",
+            431,
+        ),
     ],
 )
 async def test_connection_when_it_is_not_http_or_has_no_end_is_refused_as_a_problem(
