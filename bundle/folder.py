@@ -27,6 +27,7 @@ from bundle.manifest import (
     read_manifest,
 )
 from runtime.errors import DependencyError
+from runtime.files import sync_folder
 from runtime.version import __version__
 
 READ_BYTES = 1024 * 1024  # of a file at a time while its checksum is taken
@@ -69,11 +70,11 @@ def write(
             version, create_time_s, engine, dict(params), dict(metrics), array_entries, file_entries
         )
         _write_synced(folder / MANIFEST_FILE, manifest.to_json())
-        _sync_folder(folder)
+        sync_folder(folder)
         if target.exists():
             raise FileExistsError(f"model {version} is already there; bundles are never overwritten")
         folder.rename(target)
-    _sync_folder(models_dir)
+    sync_folder(models_dir)
     return target
 
 
@@ -144,14 +145,6 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 def _sync_file(descriptor: int) -> None:
     os.fsync(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sha256_of(path: Path) -> str:

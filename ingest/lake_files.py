@@ -15,6 +15,7 @@ from pyarrow import fs
 from reco.errors.v1 import error_reason_pb2
 
 from runtime.errors import OverloadError, store_unavailable
+from runtime.files import sync_folder
 
 DATE_FOLDER = "kind=events"
 DISK_RETRY_DELAY_MS = 5000
@@ -57,7 +58,7 @@ class LocalLake:
                 half.unlink(missing_ok=True)
                 raise
             for folder in (target.parent, *target.parent.relative_to(self._root).parents):
-                _sync_folder(self._root / folder)
+                sync_folder(self._root / folder)
 
     def write_synced(self, path: Path, data: bytes) -> None:
         """Writes a file and waits until the disk has it."""
@@ -148,11 +149,3 @@ def lake_errors() -> Iterator[None]:
             message = "the lake's disk is full; free space: nothing is lost, the events wait in the stream"
             raise OverloadError(error_reason_pb2.ERROR_REASON_STORAGE_FULL, message, metadata) from error
         raise store_unavailable("lake", error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
