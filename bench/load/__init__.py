@@ -1,0 +1,1 @@
+"""Load from outside: an open loop by the clock, closed loops, paired comparisons, and h2load as a second opinion."""

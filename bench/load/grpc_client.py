@@ -1,0 +1,60 @@
+"""The gRPC client: bytes made beforehand go out, bytes that are not parsed come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from reco.ranking.v1.ranking_service_pb2 import RecommendRequest
+
+from bench.load.answer import OK, Answer
+from bench.load.target import RPCS, Target
+
+# Channels share a connection to the same address unless they are told not to.
+OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
+
+
+class GrpcCaller:
+    """Spreads its calls over `connections` in turn. For one event loop."""
+
+    def __init__(self, target: Target, users: Sequence[str], connections: int, timeout_s: float) -> None:
+        host = f"[{target.host}]" if ":" in target.host else target.host
+        self._channels = [
+            grpc.aio.insecure_channel(f"{host}:{target.port}", options=OPTIONS) for _ in range(connections)
+        ]
+        self._calls = [channel.unary_unary(target.path) for channel in self._channels]
+        self._requests = _requests(target.path, users)
+        self._timeout_s = timeout_s
+        self._turn = 0
+
+    async def call(self, user: int) -> Answer:
+        self._turn = (self._turn + 1) % len(self._calls)
+        call: Any = self._calls[self._turn](
+            self._requests[user % len(self._requests)], timeout=self._timeout_s
+        )
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            return Answer(error.code().name, perf_counter(), "")
+        end_s = perf_counter()
+        return Answer(OK, end_s, _server_timing(await call.trailing_metadata()))
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close(None)
+
+
+def _requests(path: str, users: Sequence[str]) -> list[bytes]:
+    if path == RPCS["empty"]:
+        return [HealthCheckRequest().SerializeToString()]
+    return [RecommendRequest(user_id=user).SerializeToString() for user in users]
+
+
+def _server_timing(metadata: Any) -> str:
+    for name, value in metadata or ():
+        if name == "server-timing":
+            return value if isinstance(value, str) else value.decode("ascii", "replace")
+    return ""
