@@ -5,22 +5,26 @@ The event loop's thread alone reads and writes it: a request between two of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from serving import limits
-from serving.columns import ListColumn, NumberColumn, TextColumn, grown
+from serving.columns import ListColumn, NumberColumn, State, TextColumn
+from serving.rooms import lengthened, room_for, store
+from serving.texts import TextTable
 
 NEVER_S = np.inf
 CATEGORY_BITS = 64
+DELETED, OFFERED = 1, 2  # flags of a key; offered: available and not deleted
 
 
-@dataclass(frozen=True)
-class ItemRow:
+class ItemRow(NamedTuple):
     """One item as Postgres has it; times in unix seconds."""
 
     key: int
@@ -28,10 +32,10 @@ class ItemRow:
     title: str
     categories: Sequence[str]
     tags: Sequence[str]
-    numbers: dict[str, float]
-    texts: dict[str, str]
+    numbers: Mapping[str, float]
+    texts: Mapping[str, str]
     create_s: float
-    expire_s: float  # NEVER_S if it does not expire
+    expire_s: float | None  # NEVER_S or None if it does not expire
     available: bool
     deleted: bool
 
@@ -48,12 +52,10 @@ class Catalogue:
         self.texts: dict[str, TextColumn] = {}
         self.next_expire_s = NEVER_S
         self._told_of_attributes = False
-        self._ids: list[str] = []
-        self._keys: dict[str, int] = {}
+        self._ids = TextTable()
         self._created = np.zeros(0)
         self._expires = np.zeros(0)
-        self._deleted: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
-        self._offered: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)  # available and not deleted
+        self._flags: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
         self._usable: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)  # offered and not expired
         self._category_bits: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
 
@@ -61,6 +63,11 @@ class Catalogue:
     def usable(self) -> NDArray[np.bool_]:
         """(size,) bool: available, not deleted, not expired as of the last `expire`."""
         return self._usable[: self.size]
+
+    @property
+    def usable_count(self) -> int:
+        """How many items may be answered."""
+        return int(np.count_nonzero(self.usable))
 
     @property
     def created_s(self) -> NDArray[np.float64]:
@@ -72,64 +79,98 @@ class Catalogue:
         """(size,) uint64: a bit for each category, folded to 64. For likeness, not for filters."""
         return self._category_bits[: self.size]
 
+    @property
+    def id_bytes(self) -> NDArray[np.uint8]:
+        """(b,) uint8: the ids in utf-8; a key's is id_bytes[id_starts[key]:][:id_lengths[key]]. All three until the next change."""
+        return self._ids.data
+
+    @property
+    def id_starts(self) -> np.ndarray:
+        """(>= size,) uint32, int64 beyond 4 GiB of ids; 0 for a key that no item has."""
+        return self._ids.starts
+
+    @property
+    def id_lengths(self) -> np.ndarray:
+        """(>= size,) uint16 bytes, uint32 if an id is longer than that holds; 0 for a key that no item has."""
+        return self._ids.lengths
+
     def key_of(self, item_id: str) -> int | None:
         """The item's key; None if it is unknown or deleted."""
-        key = self._keys.get(item_id)
-        return None if key is None or self._deleted[key] else key
+        key = self._ids.find(item_id)
+        return None if key < 0 or self._flags[key] & DELETED else key
 
     def keys_of(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
         """(m,) int32 keys of those that are known, in the ids' order."""
-        found = (self.key_of(item_id) for item_id in item_ids)
-        return np.array([key for key in found if key is not None], dtype=np.int32)
+        keys = self._ids.find_all(list(item_ids))
+        if not len(keys):
+            return keys
+        keys = keys[keys >= 0]
+        return np.asarray(keys[self._flags[keys] & DELETED == 0], dtype=np.int32)
 
     def id_of(self, key: int) -> str:
         """The caller's id of a key."""
-        return self._ids[key]
+        return self._ids.text(key)
+
+    def ids_of(self, keys: NDArray[np.int32] | Sequence[int]) -> list[str]:
+        """The caller's ids of keys (m,), each one that an item has."""
+        return self._ids.texts(np.asarray(keys, dtype=np.int32))
 
     def apply(self, rows: Iterable[ItemRow], now_s: float) -> None:
-        """Takes the rows over as they are now."""
-        for row in rows:
-            self._put(row, now_s)
-        self.next_expire_s = self._next_expire_s()
+        """Takes the rows, with the fields of ItemRow in its order, over as they are now; of a key's rows the last."""
+        rest = iter(rows)
+        while batch := list(islice(rest, limits.CATALOG_BATCH_ROW_COUNT)):
+            self._put(list({row[0]: row for row in batch}.values()), now_s)
         self.revision += 1
 
     def expire(self, now_s: float) -> None:
         """Takes expired items out. Cheap before `next_expire_s`: call it with every request."""
-        if now_s < self.next_expire_s:
-            return
-        np.logical_and(self._offered, self._expires > now_s, out=self._usable)
-        self.next_expire_s = self._next_expire_s()
-        self.revision += 1
+        if now_s >= self.next_expire_s:
+            self._use(now_s)
+            self.revision += 1
 
-    def _next_expire_s(self) -> float:
-        return float(self._expires[: self.size].min(initial=NEVER_S, where=self.usable))
+    def _use(self, now_s: float) -> None:
+        np.logical_and(self._flags & OFFERED, self._expires > now_s, out=self._usable)
+        self.next_expire_s = float(self._expires[: self.size].min(initial=NEVER_S, where=self.usable))
 
-    def _put(self, row: ItemRow, now_s: float) -> None:
-        self._grow(row.key + 1)
-        key = row.key
-        self._ids[key], self._keys[row.id] = row.id, key
-        self._created[key], self._expires[key] = row.create_s, row.expire_s
-        self._deleted[key] = row.deleted
-        self._offered[key] = row.available and not row.deleted
-        self._usable[key] = self._offered[key] and row.expire_s > now_s
-        bits = {hash_bit(name) for name in row.categories}
-        self._category_bits[key] = sum(1 << bit for bit in bits)
-        self.categories.put(key, row.categories)
-        self.tags.put(key, row.tags)
-        self.title.put(key, row.title or None)
-        self._put_attributes(row)
+    def _put(self, rows: list[ItemRow], now_s: float) -> None:
+        fields = ItemRow(*zip(*rows, strict=True))  # type: ignore[arg-type]  # each field now holds all rows' values
+        keys = np.array(fields.key, dtype=np.int64)
+        self.reserve(int(keys.max()) + 1)
+        self.size = max(self.size, int(keys.max()) + 1)
+        self._ids.put(keys.astype(np.int32), fields.id)
+        self._put_states(keys, fields, now_s)
+        self.categories.put_all(keys, fields.categories)
+        self.tags.put_all(keys, fields.tags)
+        self.title.put_all(keys, [title or None for title in fields.title])
+        self._put_attributes(keys, fields.numbers, self.numbers, NumberColumn)  # type: ignore[arg-type]
+        self._put_attributes(keys, fields.texts, self.texts, TextColumn)  # type: ignore[arg-type]
 
-    def _put_attributes(self, row: ItemRow) -> None:
-        for name in row.numbers.keys() - self.numbers.keys():
+    def _put_states(self, keys: NDArray[np.int64], fields: Any, now_s: float) -> None:
+        expires = np.array([NEVER_S if e is None else e for e in fields.expire_s])
+        deleted = np.array(fields.deleted, dtype=np.bool_)
+        offered = np.array(fields.available, dtype=np.bool_) & ~deleted
+        usable = offered & (expires > now_s)
+        store(self._created, keys, fields.create_s)
+        store(self._expires, keys, expires)
+        store(self._flags, keys, deleted * DELETED + offered * OFFERED)
+        store(self._usable, keys, usable)
+        store(self._category_bits, keys, list(map(_bits, fields.categories)))
+        # That of an item which changes now may be the one before: then the next `expire` looks for another.
+        self.next_expire_s = min(self.next_expire_s, float(expires.min(initial=NEVER_S, where=usable)))
+
+    def _put_attributes(
+        self,
+        keys: NDArray[np.int64],
+        values: Sequence[Mapping[str, Any]],
+        columns: dict[str, Any],
+        make: type[NumberColumn | TextColumn],
+    ) -> None:
+        for name in sorted(set().union(*values) - columns.keys()):
             if self._may_add(name):
-                self.numbers[name] = NumberColumn()
-        for name in row.texts.keys() - self.texts.keys():
-            if self._may_add(name):
-                self.texts[name] = TextColumn()
-        for name, numbers in self.numbers.items():
-            numbers.put(row.key, row.numbers.get(name))
-        for name, texts in self.texts.items():
-            texts.put(row.key, row.texts.get(name))
+                columns[name] = make()
+                columns[name].reserve(len(self._flags))
+        for name, column in columns.items():
+            column.put_all(keys, [each.get(name) for each in values])
 
     def _may_add(self, name: str) -> bool:
         if len(self.numbers) + len(self.texts) < limits.ATTRIBUTE_COUNT_MAX:
@@ -144,17 +185,106 @@ class Catalogue:
         )
         return False
 
-    def _grow(self, size: int) -> None:
-        if size <= self.size:
+    def reserve(self, size: int) -> None:
+        """Makes room for keys below `size`, all at once: `make_room` does it in steps, before that is needed."""
+        if size > len(self._flags):
+            for _ in self._lengthen(room_for(size)):
+                pass
+
+    def make_room(self) -> Iterator[None]:
+        """Where the room for new items runs out: one array, or one hash table, grows from one step to the next."""
+        spare = self.size // limits.CATALOG_SPARE_PART
+        if self.size < limits.CATALOG_STEPS_ITEM_COUNT:
             return
-        self._ids.extend([""] * (size - self.size))
-        self.size = size
-        self._created, self._expires = grown(self._created, size, 0), grown(self._expires, size, NEVER_S)
-        self._deleted, self._offered = grown(self._deleted, size, True), grown(self._offered, size, False)
-        self._usable = grown(self._usable, size, False)
-        self._category_bits = grown(self._category_bits, size, 0)
+        if len(self._flags) - self.size < spare:
+            yield from self._lengthen(room_for(self.size + spare))
+        for table in (self._ids, self.title.words):
+            if table.reserve_ahead(spare):
+                yield
+
+    def _lengthen(self, length: int) -> Iterator[None]:
+        for column in self._columns():
+            column.reserve(length)
+            yield
+        self._ids.reserve(length)
+        yield
+        self._created = lengthened(self._created, length, 0)
+        yield
+        self._expires = lengthened(self._expires, length, NEVER_S)
+        yield
+        self._usable = lengthened(self._usable, length, 0)
+        self._category_bits = lengthened(self._category_bits, length, 0)
+        self._flags = lengthened(
+            self._flags, length, 0
+        )  # last: its length says for how many keys all have room
+        yield
+
+    def rest(self) -> None:
+        """After many changes: gives the memory back that they went faster with."""
+        for column in self._columns():
+            if not isinstance(column, NumberColumn):
+                column.words.rest()
+
+    def _columns(self) -> list[NumberColumn | TextColumn | ListColumn]:
+        return [*self.numbers.values(), *self.texts.values(), self.categories, self.tags, self.title]
+
+    def adopt(self, other: Catalogue) -> None:
+        """Becomes what `other` is, in one step; `other` must not be used any more."""
+        revision = max(self.revision, other.revision) + 1
+        self.__dict__.update(other.__dict__)
+        self.revision = revision
+
+    def parts(self) -> dict[str, State]:
+        """Everything but what `of_parts` finds out anew: plain values, and arrays, by part."""
+        own: dict[str, np.ndarray] = {"created": self._created, "expires": self._expires}
+        own |= {"flags": self._flags, "category_bits": self._category_bits}
+        return {
+            "items": ({"size": self.size}, own),
+            "ids": self._ids.state(),
+            "title": self.title.state(),
+            "categories": self.categories.state(),
+            "tags": self.tags.state(),
+            **{f"number:{name}": column.state() for name, column in self.numbers.items()},
+            **{f"text:{name}": column.state() for name, column in self.texts.items()},
+        }
+
+    @classmethod
+    def of_parts(cls, parts: Mapping[str, State], now_s: float) -> Catalogue:
+        """The catalogue of `parts`; the arrays become its own. KeyError if one is missing."""
+        catalogue = cls()
+        params, arrays = parts["items"]
+        catalogue.size = params["size"]
+        catalogue._created, catalogue._expires = arrays["created"], arrays["expires"]
+        catalogue._flags, catalogue._category_bits = arrays["flags"], arrays["category_bits"]
+        catalogue._ids = TextTable.of_state(*parts["ids"])
+        catalogue.title = TextColumn.of_state(*parts["title"])
+        catalogue.categories = ListColumn.of_state(*parts["categories"])
+        catalogue.tags = ListColumn.of_state(*parts["tags"])
+        for name, state in parts.items():
+            kind, _, attribute = name.partition(":")
+            if kind == "number":
+                catalogue.numbers[attribute] = NumberColumn.of_state(*state)
+            elif kind == "text":
+                catalogue.texts[attribute] = TextColumn.of_state(*state)
+        catalogue._usable = np.zeros(len(catalogue._flags), dtype=np.bool_)
+        catalogue._use(now_s)
+        catalogue.revision = 1
+        return catalogue
+
+    def size_bytes(self) -> dict[str, int]:
+        """The bytes of its arrays by part, room included."""
+        sizes = {name: sum(a.nbytes for a in arrays.values()) for name, (_, arrays) in self.parts().items()}
+        return {**sizes, "usable": self._usable.nbytes}
 
 
+def _bits(names: Iterable[str]) -> int:
+    bits = 0
+    for name in names:
+        bits |= 1 << hash_bit(name)
+    return bits
+
+
+@lru_cache(maxsize=limits.CATEGORY_BITS_COUNT_MAX)
 def hash_bit(name: str) -> int:
     """The bit of a category, 0..63: the same in every process, which Python's own hash is not."""
     value = 0

@@ -1,45 +1,60 @@
-"""Keeps the catalogue's view up to date with Postgres: everything at the start, then what has changed since."""
+"""Keeps the catalogue's view up to date with Postgres: the snapshot beside the models, or everything; then what has changed since."""
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
+import orjson
 import structlog
 from psycopg import AsyncConnection
+from psycopg.types.json import set_json_loads
 
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.errors import RecoError
 from runtime.postgres import Pool, postgres_errors
 from serving import limits
-from serving.catalogue import NEVER_S, Catalogue, ItemRow
-from serving.catalogue_file import ROW, CatalogueFile
+from serving.catalogue import Catalogue, ItemRow
+from serving.catalogue_file import CatalogueFile, Half, Origin, Snapshot
 
-_ALL = f"select {ROW} from items"  # noqa: S608 - a constant
+_ALL = """select key, id, title, categories, tags, numeric_attributes, string_attributes,
+  extract(epoch from create_time)::float8, extract(epoch from expire_time)::float8, available, deleted from items"""
 # Exactly what the snapshot before did not see: a transaction that was running then and has committed since is in it,
 # whatever its number, which neither a time nor a sequence would give.
 _CHANGED = (
     f"{_ALL} where changed_xid >= pg_snapshot_xmin(%(seen)s::pg_snapshot)"
     " and not pg_visible_in_snapshot(changed_xid, %(seen)s::pg_snapshot)"
 )
+# The timeline changes where a backup is restored or a standby takes over: the same numbers may mean other transactions then.
+_ORIGIN = """select concat_ws(':', system_identifier, timeline_id, d.oid), pg_current_snapshot()::text,
+  to_regclass('catalogue_snapshots') is not null
+  from pg_control_system(), pg_control_checkpoint(), pg_database d where d.datname = current_database()"""
+_IS_MARKED = "select exists(select from catalogue_snapshots where id = %s)"
+_MARK = """with old as (delete from catalogue_snapshots where mark_time < now() - make_interval(days => %s))
+  insert into catalogue_snapshots (id) values (%s)"""
+
+Connection = AsyncConnection[tuple[Any, ...]]
 
 
 class CatalogueFollower:
     """Follows the table `items`; while Postgres is away the last view goes on and `is_stale` says so.
 
-    The view is kept in a file now and then, and a start without Postgres begins with that.
+    The view is kept as a snapshot now and then, and a start begins with that.
     """
 
     def __init__(self, catalogue: Catalogue, pool: Pool, clock: Clock, file: CatalogueFile) -> None:
         self._catalogue = catalogue
         self._file = file
-        self._saved_revision = 0
-        self._save_due_s = float("-inf")
-        self._looked_for_file = False
         self._pool = pool
         self._clock = clock
-        self._snapshot: str | None = None
+        self._origin: Origin | None = None  # what the view is exact for, as Postgres has confirmed
+        self._begun: Snapshot | None = None  # what was read at the start and Postgres has not confirmed yet
+        self._looked_for_file = False
+        self._change_count = self._saved_count = 0
+        self._can_mark = False
+        self._save_due_s = float("-inf")
         self._followed_s = -limits.CATALOG_STALE_S
         self._failing = False
         self._turn = asyncio.Lock()  # two looks at once would apply changes out of order
@@ -52,24 +67,61 @@ class CatalogueFollower:
     async def follow(self) -> bool:
         """Looks once; False if Postgres did not answer."""
         async with self._turn:
-            followed = await self._follow()
-            if not (followed or self._snapshot or self._looked_for_file):
+            if not self._looked_for_file:
                 self._looked_for_file = True
-                await self._begin_with_file()
+                self._begun = await self._read_file()
+            followed = await self._follow()
+            if self._begun and not self._catalogue.size:
+                self._catalogue.adopt(self._begun.catalogue(self._clock.time_s()))
+            metrics.CATALOG_ITEMS.set(self._catalogue.usable_count)
         return followed
 
     async def save(self) -> None:
-        """Writes the file, if the view has changed and CATALOG_FILE_PERIOD_S have passed. What goes wrong is told."""
-        now_s, revision = self._clock.monotonic_s(), self._catalogue.revision
-        if self.is_stale or revision == self._saved_revision or now_s < self._save_due_s:
+        """Writes a snapshot, if the view has changed and CATALOG_FILE_PERIOD_S have passed. What goes wrong is told."""
+        now_s = self._clock.monotonic_s()
+        if self.is_stale or self._change_count == self._saved_count or now_s < self._save_due_s:
             return
         self._save_due_s = now_s + limits.CATALOG_FILE_PERIOD_S
         try:
-            await self._file.write(self._pool)
+            await self._save()
         except (RecoError, OSError, TimeoutError) as error:
-            structlog.get_logger().warning("the catalogue's file can't be written", error=str(error))
-        else:
-            self._saved_revision = revision
+            structlog.get_logger().warning("the catalogue's snapshot can't be written", error=str(error))
+
+    async def _save(self) -> None:
+        origin = self._origin
+        if origin is None or not self._can_mark or not self._catalogue.size:
+            return
+        if await asyncio.to_thread(self._file.is_recent, origin.database, self._clock.time_s()):
+            return
+        with self._file.writing() as half:
+            if half is not None:
+                await self._write(half)
+
+    async def _write(self, half: Half) -> None:
+        # The arrays are written as they are, not copied before: for that moment nothing may change them. What takes longer,
+        # flushing and checksums, is done after it, from the files.
+        async with self._turn:
+            origin, count = self._origin, self._change_count
+            if origin is None:
+                return
+            taken_s = self._clock.time_s()
+            await asyncio.to_thread(half.write, self._catalogue.parts())
+        marker = str(uuid.uuid4())
+        async with asyncio.timeout(limits.FOLLOW_S_MAX):
+            with postgres_errors():
+                async with self._pool.connection() as connection:
+                    await connection.execute(_MARK, (limits.CATALOG_MARKER_DAYS_MAX, marker))
+        await asyncio.to_thread(half.publish, origin, marker, taken_s)
+        self._saved_count = count
+
+    async def _read_file(self) -> Snapshot | None:
+        try:
+            return await asyncio.to_thread(self._file.read)
+        except RecoError as error:
+            structlog.get_logger().error(
+                "the catalogue is read from PostgreSQL as a whole", error=error.message
+            )
+            return None
 
     async def _follow(self) -> bool:
         try:
@@ -82,44 +134,77 @@ class CatalogueFollower:
             return False
         self._failing = False
         self._followed_s = self._clock.monotonic_s()
-        metrics.CATALOG_ITEMS.set(int(self._catalogue.usable.sum()))
         return True
 
-    async def _begin_with_file(self) -> None:
-        try:
-            async for rows in self._file.read():
-                self._catalogue.apply(map(_item, rows), self._clock.time_s())
-        except RecoError as error:
-            structlog.get_logger().error("there is no catalogue to begin with", error=error.message)
-        metrics.CATALOG_ITEMS.set(int(self._catalogue.usable.sum()))
-
     async def _read(self) -> None:
-        wait_s = limits.CATALOG_READ_S_MAX if self._snapshot is None else limits.FOLLOW_S_MAX
-        async with asyncio.timeout(wait_s), self._pool.connection() as connection:
+        async with asyncio.timeout(limits.FOLLOW_S_MAX) as bound, self._pool.connection() as connection:
             async with connection.transaction():
                 # Of this transaction alone: the connection goes back to the pool as it came, however this ends.
                 await connection.execute("set transaction isolation level repeatable read")
-                snapshot = await _snapshot(connection)
-                await self._apply_changes(connection)
-            self._snapshot = snapshot
+                origin = await self._look(connection)
+                if self._origin is None:
+                    bound.reschedule(asyncio.get_running_loop().time() + limits.CATALOG_READ_S_MAX)
+                    await self._read_all(connection)
+                else:
+                    await self._apply(connection, _CHANGED, self._catalogue)
+            self._origin = origin
+        self._catalogue.rest()
 
-    async def _apply_changes(self, connection: AsyncConnection[Any]) -> None:
-        query = _ALL if self._snapshot is None else _CHANGED
+    async def _look(self, connection: Connection) -> Origin:
+        """Where Postgres is now. Leaves `_origin` None if what the view began with is not a part of that."""
+        cursor = await connection.execute(_ORIGIN)
+        row = await cursor.fetchone()
+        assert row is not None
+        origin, self._can_mark = Origin(row[0], row[1]), row[2]
+        if self._begun is not None:
+            await self._confirm(connection, self._begun, origin)
+        elif self._origin is not None and not _continues(self._origin, origin):
+            self._origin = None
+            structlog.get_logger().warning(
+                "PostgreSQL is another one, or was restored: everything is read again"
+            )
+        return origin
+
+    async def _confirm(self, connection: Connection, begun: Snapshot, origin: Origin) -> None:
+        fits = self._can_mark and _continues(begun.origin, origin)
+        if fits:
+            row = await (await connection.execute(_IS_MARKED, (begun.marker,))).fetchone()
+            fits = bool(row and row[0])
+        if fits:
+            if not self._catalogue.size:
+                self._catalogue.adopt(begun.catalogue(self._clock.time_s()))
+            self._origin, self._begun = begun.origin, None
+        else:
+            message = (
+                "the catalogue's snapshot is not of this database as it is now; everything is read again"
+            )
+            structlog.get_logger().warning(message, path=str(self._file.path))
+
+    async def _read_all(self, connection: Connection) -> None:
+        """Into a view beside the one that answers, if there is one: requests see the one or the other."""
+        target = Catalogue() if self._catalogue.size else self._catalogue
+        row = await (await connection.execute("select max(key) from items")).fetchone()
+        if row and row[0] is not None:
+            target.reserve(row[0] + 1)
+        await self._apply(connection, _ALL, target)
+        if target is not self._catalogue:
+            self._catalogue.adopt(target)
+
+    async def _apply(self, connection: Connection, query: str, catalogue: Catalogue) -> None:
         async with connection.cursor(name="items") as cursor:
-            await cursor.execute(query, {"seen": self._snapshot})
+            set_json_loads(orjson.loads, cursor)
+            await cursor.execute(query.encode(), {"seen": self._origin and self._origin.pg_snapshot})
             while rows := await cursor.fetchmany(limits.CATALOG_BATCH_ROW_COUNT):
-                self._catalogue.apply((_item(row) for row in rows), self._clock.time_s())
+                catalogue.apply(map(ItemRow._make, rows), self._clock.time_s())
+                self._change_count += 1
+        for _ in catalogue.make_room():
+            await asyncio.sleep(0)
 
 
-async def _snapshot(connection: AsyncConnection[Any]) -> str:
-    row = await (await connection.execute("select pg_current_snapshot()::text")).fetchone()
-    assert row is not None
-    return str(row[0])
+def _continues(before: Origin, now: Origin) -> bool:
+    """Whether `now` can be a later state of the same database: its transactions have numbers that never go back."""
+    return before.database == now.database and _next_xid(before) <= _next_xid(now)
 
 
-def _item(row: tuple[Any, ...]) -> ItemRow:
-    key, item_id, title, categories, tags, numbers, texts, create_s, expire_s, available, deleted = row
-    expire_s = NEVER_S if expire_s is None else expire_s
-    return ItemRow(
-        key, item_id, title, categories, tags, numbers, texts, create_s, expire_s, available, deleted
-    )
+def _next_xid(origin: Origin) -> int:
+    return int(origin.pg_snapshot.split(":")[1])  # "xmin:xmax:those in progress"

@@ -1,117 +1,182 @@
-"""The catalogue's attributes as arrays over item keys: what filters are evaluated on."""
+"""The catalogue's attributes as arrays over item keys: what filters are evaluated on. Nothing is written by reading."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving import text_kernels
 from serving.kernels import mark_lists
+from serving.rooms import FEW, grown, lengthened, room_for, store, widened
+from serving.texts import TextTable, kept_texts
 
 POOL_GARBAGE_SHARE = 0.5  # of a list column's pool; beyond it, the pool is packed again
 POOL_COUNT_MIN = 1_024
 WORD_COUNT_MIN = 1_024  # words that are not worth numbering anew
+NO_WORD = 0  # the code of a key without a text: words are numbered from 1 on
 
 Mask = NDArray[np.bool_]
+Keys = NDArray[np.int64]
+State = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+_WHOLE = (np.int8, np.int16, np.int32)
 
 
-def grown(array: np.ndarray, size: int, fill: float) -> np.ndarray:
-    """The array with room for `size` values, the new ones `fill`; at least doubled, so that appending stays cheap."""
-    if size <= len(array):
-        return array
-    bigger = np.full(max(size, 2 * len(array)), fill, dtype=array.dtype)
-    bigger[: len(array)] = array
-    return bigger
+def none_of(dtype: np.dtype[Any]) -> float:
+    """What stands for no number in an array of this type: NaN, or the least whole number."""
+    return float(np.iinfo(dtype).min) if dtype.kind == "i" else np.nan
 
 
-class Words:
-    """Texts numbered in the order in which they came."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self._codes: dict[str, int] = {}
-
-    def code(self, text: str) -> int:
-        """The text's number; a new one if it has none yet."""
-        code = self._codes.setdefault(text, len(self.texts))
-        if code == len(self.texts):
-            self.texts.append(text)
-        return code
-
-    def find(self, text: str) -> int:
-        """The text's number, -1 if it has none."""
-        return self._codes.get(text, -1)
-
-
-def kept_words(words: Words, codes: NDArray[np.int32]) -> tuple[Words, NDArray[np.int32]]:
-    """Words that `codes` (n,) still names, -1 left as it is, and the codes by their new numbers."""
-    kept, renumbered = Words(), np.full(len(words.texts) + 1, -1, dtype=np.int32)  # the last is what -1 reads
-    for code in np.unique(codes[codes >= 0]).tolist():
-        renumbered[code] = kept.code(words.texts[code])
-    return kept, renumbered[codes]
+def smallest(values: NDArray[np.float64]) -> np.dtype[Any]:
+    """The smallest type that holds every value of (n,) float64, NaN aside, exactly, and the none beside them."""
+    values = values[~np.isnan(values)]
+    low, high = values.min(initial=0.0), values.max(initial=0.0)
+    if np.isfinite(high - low) and (values == np.rint(values)).all():
+        for whole in _WHOLE:
+            if np.iinfo(whole).min < low and high <= np.iinfo(whole).max:
+                return np.dtype(whole)
+    with np.errstate(over="ignore"):  # what is too large is infinite, and differs
+        return np.dtype(np.float32 if (values.astype(np.float32) == values).all() else np.float64)
 
 
 class NumberColumn:
-    """A number for each key, NaN where there is none."""
+    """A number for each key, none where there is none: in the smallest type that holds all of them exactly."""
 
-    def __init__(self) -> None:
-        self.values: NDArray[np.float64] = np.zeros(0)
+    def __init__(self, array: np.ndarray | None = None) -> None:
+        self.array = np.zeros(0, dtype=np.int8) if array is None else array
 
-    def put(self, key: int, value: float | None) -> None:
-        if value is None and key >= len(self.values):
+    def put_all(self, keys: Keys, values: Sequence[float | None]) -> None:
+        """Puts the numbers of distinct keys (m,), for which there is room."""
+        if len(keys) <= FEW and all(value is None or self._holds(value) for value in values):
+            none = none_of(self.array.dtype)
+            store(self.array, keys, [none if value is None else value for value in values])
             return
-        self.values = grown(self.values, key + 1, np.nan)
-        self.values[key] = np.nan if value is None else value
+        numbers = np.array(values, dtype=np.float64)
+        present = ~np.isnan(numbers)
+        self._widen(smallest(numbers))
+        store(self.array, keys, np.where(present, numbers, none_of(self.array.dtype)))
+
+    def reserve(self, length: int) -> None:
+        """Makes room for keys below `length`."""
+        self.array = lengthened(self.array, length, none_of(self.array.dtype))
+
+    def present(self, size: int) -> Mask:
+        """(size,) bool: whether the key has a number."""
+        array = self.array[:size]
+        return np.asarray(array != none_of(array.dtype) if array.dtype.kind == "i" else array == array)
 
     def view(self, size: int) -> NDArray[np.float64]:
-        """(size,) float64."""
-        self.values = grown(self.values, size, np.nan)
-        return self.values[:size]
+        """(size,) float64, a copy; NaN where there is none."""
+        out = np.full(size, np.nan)
+        known = self.array[:size]
+        np.copyto(out[: len(known)], known, where=self.present(size))
+        return out
+
+    def _holds(self, value: float) -> bool:
+        if self.array.dtype.kind == "i":
+            limits = np.iinfo(self.array.dtype)
+            return limits.min < value <= limits.max and value == int(value)
+        return self.array.dtype == np.float64 or (abs(value) < FLOAT32_MAX and np.float32(value) == value)
+
+    def _widen(self, dtype: np.dtype[Any]) -> None:
+        wide = np.promote_types(self.array.dtype, dtype)
+        if wide == self.array.dtype:
+            return
+        none = ~self.present(len(self.array))
+        self.array = self.array.astype(wide)
+        self.array[none] = none_of(wide)
+
+    def state(self) -> State:
+        """Plain values, and arrays by name."""
+        return {}, {"values": self.array}
+
+    @classmethod
+    def of_state(cls, params: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> NumberColumn:
+        """The column of `state`."""
+        return cls(arrays["values"])
 
 
 class TextColumn:
-    """A text for each key, as a number of its word; -1 where there is none."""
+    """A text for each key, as the code of its word: in the smallest type that holds all codes."""
 
     def __init__(self) -> None:
-        self.words = Words()
-        self.codes: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        self.words = TextTable(NO_WORD + 1)
+        self.codes: np.ndarray = np.zeros(0, dtype=np.uint8)
+        self._size = 0  # one more than the largest key that was put
 
-    def put(self, key: int, value: str | None) -> None:
-        if value is None and key >= len(self.codes):
-            return
-        self.codes = grown(self.codes, key + 1, -1)
-        self.codes[key] = -1 if value is None else self.words.code(value)
-        if len(self.words.texts) > max(WORD_COUNT_MIN, 2 * len(self.codes)):  # at least half are nobody's
-            self.words, self.codes = kept_words(self.words, self.codes)
+    def put_all(self, keys: Keys, values: Sequence[str | None]) -> None:
+        """Puts the texts of distinct keys (m,), for which there is room."""
+        codes = self.words.numbers_of(values)
+        self.codes = widened(self.codes, self.words.size)
+        store(self.codes, keys, codes)
+        self._size = max(self._size, int(keys.max()) + 1)
+        if self.words.size > max(WORD_COUNT_MIN, 2 * self._size):  # at least half are nobody's
+            self._forget()
 
-    def view(self, size: int) -> NDArray[np.int32]:
-        """(size,) int32."""
-        self.codes = grown(self.codes, size, -1)
+    def reserve(self, length: int) -> None:
+        """Makes room for keys below `length`."""
+        self.codes = lengthened(self.codes, length, NO_WORD)
+
+    def view(self, size: int) -> np.ndarray:
+        """(size,) codes, unsigned; NO_WORD where there is no text."""
         return self.codes[:size]
+
+    def value(self, key: int) -> str | None:
+        """One key's text."""
+        code = int(self.codes[key])
+        return None if code == NO_WORD else self.words.text(code)
+
+    def _forget(self) -> None:
+        self.words, renumbered = kept_texts(self.words, used_codes(self.codes))
+        self.codes = renumbered[self.codes].astype(_code_type(self.words.size))
+
+    def state(self) -> State:
+        """Plain values, and arrays by name."""
+        params, arrays = self.words.state()
+        return {**params, "keys": self._size}, {**arrays, "codes": self.codes}
+
+    @classmethod
+    def of_state(cls, params: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TextColumn:
+        """The column of `state`."""
+        column = cls()
+        column.words, column.codes = TextTable.of_state(params, arrays), arrays["codes"]
+        column._size = params["keys"]
+        return column
 
 
 class ListColumn:
-    """Several texts for each key, as runs in one pool of word numbers. A changed list gets a new run."""
+    """Several texts for each key, as runs of codes in one pool. A changed list gets a new run."""
 
     def __init__(self) -> None:
-        self.words = Words()
-        self.starts: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self.counts: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-        self.pool: NDArray[np.int32] = np.zeros(POOL_COUNT_MIN, dtype=np.int32)
+        self.words = TextTable(NO_WORD + 1)
+        self.starts: np.ndarray = np.zeros(0, dtype=np.uint32)
+        self.counts: np.ndarray = np.zeros(0, dtype=np.uint8)
+        self.pool: np.ndarray = np.zeros(POOL_COUNT_MIN, dtype=np.uint8)
         self._used = 0
         self._garbage = 0
 
-    def put(self, key: int, values: Iterable[str]) -> None:
-        codes = [self.words.code(value) for value in values]
-        self.starts, self.counts = grown(self.starts, key + 1, 0), grown(self.counts, key + 1, 0)
-        self._garbage += int(self.counts[key])
-        self.pool = grown(self.pool, self._used + len(codes), 0)
-        self.pool[self._used : self._used + len(codes)] = codes
-        self.starts[key], self.counts[key] = self._used, len(codes)
-        self._used += len(codes)
+    def put_all(self, keys: Keys, lists: Sequence[Sequence[str]]) -> None:
+        """Puts the lists of distinct keys (m,), for which there is room."""
+        codes = self.words.numbers_of(list(chain.from_iterable(lists)))
+        counts = list(map(len, lists))
+        if len(keys) <= FEW and self._has(keys, codes, counts):
+            return
+        self._garbage += int(self.counts[keys].sum())
+        self._append(codes)
+        self.starts, self.counts = widened(self.starts, self._used), widened(self.counts, max(counts))
+        store(self.starts, keys, self._used - np.cumsum(counts[::-1])[::-1])
+        store(self.counts, keys, counts)
         if self._garbage > max(POOL_COUNT_MIN, POOL_GARBAGE_SHARE * self._used):
             self._pack()
+
+    def reserve(self, length: int) -> None:
+        """Makes room for keys below `length`."""
+        self.starts, self.counts = lengthened(self.starts, length, 0), lengthened(self.counts, length, 0)
 
     def having(self, text: str, size: int) -> Mask:
         """(size,) bool: whether the key's list holds `text`."""
@@ -124,17 +189,54 @@ class ListColumn:
 
     def filled(self, size: int) -> Mask:
         """(size,) bool: whether the key's list holds anything."""
-        self.starts, self.counts = grown(self.starts, size, 0), grown(self.counts, size, 0)
-        return self.counts[:size] > 0
+        out = np.zeros(size, dtype=np.bool_)
+        np.greater(self.counts[:size], 0, out=out[: len(self.counts)])
+        return out
+
+    def values(self, key: int) -> list[str]:
+        """One key's list."""
+        start = int(self.starts[key])
+        return self.words.texts(self.pool[start : start + int(self.counts[key])].astype(np.int64))
+
+    def _has(self, keys: Keys, codes: list[int], counts: list[int]) -> bool:
+        if self.counts[keys].tolist() != counts:
+            return False
+        runs = [self.pool[s : s + n] for s, n in zip(self.starts[keys].tolist(), counts, strict=True)]
+        return bool(np.concatenate(runs).tolist() == codes)
+
+    def _append(self, codes: list[int]) -> None:
+        used = self._used + len(codes)
+        self.pool = grown(widened(self.pool, self.words.size), used, 0)
+        self.pool[self._used : used] = codes
+        self._used = used
 
     def _pack(self) -> None:
-        runs = [
-            self.pool[start : start + count] for start, count in zip(self.starts, self.counts, strict=True)
-        ]
-        self.words, packed = kept_words(self.words, np.concatenate(runs) if runs else self.pool[:0])
-        self.starts = np.concatenate([[0], np.cumsum(self.counts[:-1], dtype=np.int64)])
-        self.pool, self._used, self._garbage = (
-            grown(packed, POOL_COUNT_MIN, 0),
-            len(packed),
-            0,
-        )
+        packed = np.zeros(room_for(self._used - self._garbage), dtype=self.pool.dtype)
+        self._used = text_kernels.pack_runs(self.starts, self.counts, self.pool, packed)
+        self._garbage = 0
+        self.words, renumbered = kept_texts(self.words, used_codes(packed[: self._used]))
+        self.pool = renumbered[packed].astype(_code_type(self.words.size))
+
+    def state(self) -> State:
+        """Plain values, and arrays by name."""
+        params, arrays = self.words.state()
+        own = {"list_starts": self.starts, "list_counts": self.counts, "pool": self.pool}
+        return {**params, "pool": self._used, "garbage": self._garbage}, {**arrays, **own}
+
+    @classmethod
+    def of_state(cls, params: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> ListColumn:
+        """The column of `state`."""
+        column = cls()
+        column.words = TextTable.of_state(params, arrays)
+        column.starts, column.counts = arrays["list_starts"], arrays["list_counts"]
+        column.pool, column._used, column._garbage = arrays["pool"], params["pool"], params["garbage"]
+        return column
+
+
+def used_codes(codes: np.ndarray) -> NDArray[np.int64]:
+    """(k,) the codes that occur in (n,), ascending, NO_WORD left out."""
+    return np.flatnonzero(np.bincount(codes)[1:]) + 1
+
+
+def _code_type(word_count: int) -> type[np.unsignedinteger[Any]]:
+    return np.uint8 if word_count <= 0xFF else np.uint16 if word_count <= 0xFFFF else np.uint32

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from serving import text_kernels
 from serving.catalogue import Catalogue
-from serving.columns import ListColumn, Mask, TextColumn
+from serving.columns import NO_WORD, ListColumn, Mask, NumberColumn, TextColumn
 from serving.filter_syntax import Comparison, Junction, Node, Not, filter_error
+from serving.texts import TextTable
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -28,6 +30,7 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
 }
 TIME = "create_time"
+_BEYOND_ASCII = 2  # the verdict of search_texts on a word that only Python can casefold
 
 
 def evaluate(node: Node | None, catalogue: Catalogue) -> Mask:
@@ -52,7 +55,7 @@ def _compare(node: Comparison, catalogue: Catalogue) -> Mask:
     if node.name == "title":
         return _compare_text(node, catalogue.title, catalogue.size)
     if node.name == TIME:
-        return _compare_numbers(node, catalogue.created_s, _time_s)
+        return _compare_times(node, catalogue.created_s)
     return _compare_attribute(node, catalogue)
 
 
@@ -61,7 +64,7 @@ def _compare_attribute(node: Comparison, catalogue: Catalogue) -> Mask:
     if texts is not None and (numbers is None or node.quoted):
         return _compare_text(node, texts, catalogue.size)
     if numbers is not None:
-        return _compare_numbers(node, numbers.view(catalogue.size), _number)
+        return _compare_numbers(node, numbers, catalogue.size)
     raise filter_error(node.position, f"no item has an attribute {node.name!r}")
 
 
@@ -78,32 +81,58 @@ def _compare_list(node: Comparison, column: ListColumn, size: int) -> Mask:
 def _compare_text(node: Comparison, column: TextColumn, size: int) -> Mask:
     codes = column.view(size)
     if _is_presence(node):
-        return np.asarray(codes >= 0)
+        return np.asarray(codes != NO_WORD)
     if node.operator == ":":
-        part = node.value.casefold()
-        return _by_word(column, codes, lambda word: part in word.casefold())
+        return _by_word(codes, _words_holding(node.value.casefold(), column.words))
     if node.operator in ("=", "!="):
         # Without a pass over all words: this is what most filters ask.
         code = column.words.find(node.value)
         equal = codes == code if code >= 0 else np.zeros(size, dtype=np.bool_)
-        return np.asarray(equal if node.operator == "=" else (codes >= 0) & ~equal)
-    compare = _COMPARE[node.operator]
-    return _by_word(column, codes, lambda word: bool(compare(word, node.value)))
+        return np.asarray(equal if node.operator == "=" else (codes != NO_WORD) & ~equal)
+    return _by_word(codes, _COMPARE[node.operator](_signs(node.value, column.words), 0))
 
 
-def _by_word(column: TextColumn, codes: np.ndarray, holds: Callable[[str], bool]) -> Mask:
-    # Once for each distinct text rather than for each item; the last entry is what code -1 reads.
-    verdicts = np.array([*map(holds, column.words.texts), False], dtype=np.bool_)
-    return np.asarray(verdicts[codes])
+def _by_word(codes: np.ndarray, verdicts: Mask) -> Mask:
+    # Once for each distinct text rather than for each item.
+    verdicts[NO_WORD] = False
+    out = np.empty(len(codes), dtype=np.bool_)
+    text_kernels.look_up(verdicts, codes, out)
+    return out
 
 
-def _compare_numbers(node: Comparison, values: np.ndarray, read: Callable[[Comparison], float]) -> Mask:
-    present: Mask = ~np.isnan(values)
+def _signs(wanted: str, words: TextTable) -> np.ndarray:
+    """(words.size,) int8: -1, 0, 1 as the word comes before, is, or comes after `wanted`."""
+    signs = np.empty(words.size, dtype=np.int8)
+    data = np.frombuffer(wanted.encode(errors="surrogatepass"), dtype=np.uint8)
+    text_kernels.compare_texts(data, words.data, words.starts, words.lengths, words.size, signs)
+    return signs
+
+
+def _words_holding(part: str, words: TextTable) -> Mask:
+    """(words.size,) bool: whether the casefolded word holds `part`, which is casefolded itself."""
+    verdicts = np.empty(words.size, dtype=np.uint8)
+    # A text of ASCII alone holds nothing else; what is looked for must then not be looked for in it.
+    ascii_part = part if part.isascii() else "\0"
+    data = np.frombuffer(ascii_part.encode(), dtype=np.uint8)
+    text_kernels.search_texts(data, words.data, words.starts, words.lengths, words.size, verdicts)
+    beyond = np.flatnonzero(verdicts == _BEYOND_ASCII)
+    verdicts[beyond] = [part in word.casefold() for word in words.texts(beyond.astype(np.int32))]
+    return verdicts.astype(np.bool_)
+
+
+def _compare_numbers(node: Comparison, column: NumberColumn, size: int) -> Mask:
+    present = column.present(size)
     if _is_presence(node):
         return present
-    wanted = read(node)
     compare = _COMPARE["=" if node.operator == ":" else node.operator]
-    return present & np.asarray(compare(values, wanted), dtype=np.bool_)
+    return present & np.asarray(compare(column.array[:size], np.float64(_number(node))), dtype=np.bool_)
+
+
+def _compare_times(node: Comparison, times_s: np.ndarray) -> Mask:
+    if _is_presence(node):
+        return np.ones(len(times_s), dtype=np.bool_)
+    compare = _COMPARE["=" if node.operator == ":" else node.operator]
+    return np.asarray(compare(times_s, _time_s(node)), dtype=np.bool_)
 
 
 def _number(node: Comparison) -> float:

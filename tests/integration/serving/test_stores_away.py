@@ -21,9 +21,9 @@ from runtime.postgres import open_pool
 from runtime.redis_client import connect
 from runtime.settings import load_settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
-from serving.catalogue_file import CatalogueFile
+from serving.catalogue_file import MANIFEST, CatalogueFile
 from serving.limits import CALL_MS_DEFAULT
-from tests.integration.serving.conftest import REPOSITORY, World, insert_items
+from tests.integration.serving.conftest import ITEM_COUNT, NOW_S, REPOSITORY, World, insert_items
 from tests.integration.serving.models import make_model
 from tests.integration.serving.test_recommend import ids, refusal
 
@@ -178,8 +178,9 @@ async def test_start_when_postgres_is_away_answers_from_the_remembered_model_and
 async def test_start_when_postgres_is_away_and_the_catalogue_s_file_is_damaged_waits_for_postgres(
     stores: Stores, fragile: World
 ) -> None:
-    file = CatalogueFile(fragile.settings.models_dir).path
-    file.write_bytes(b"not gzip")
+    file = CatalogueFile(fragile.settings.models_dir)
+    file.path.mkdir()
+    (file.path / MANIFEST).write_bytes(b"no JSON")
     kill(stores.postgres)
     try:
         async with fragile.serve() as client:
@@ -191,10 +192,9 @@ async def test_start_when_postgres_is_away_and_the_catalogue_s_file_is_damaged_w
 
             await until(whole)
             await client.serving.engine.follower.save()
-            assert (
-                len([row async for rows in CatalogueFile(fragile.settings.models_dir).read() for row in rows])
-                == 60
-            )
+            snapshot = file.read()
+            assert snapshot is not None
+            assert snapshot.catalogue(NOW_S).usable_count == ITEM_COUNT
     finally:
         if stores.postgres.pid is None:
             stores.postgres.start()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import structlog
 
 from serving import columns
 from serving.limits import ATTRIBUTE_COUNT_MAX
 from tests.unit.serving.items import NOW_S, catalogue_of, item
+
+
+def put(column: Any, key: int, value: object) -> None:
+    column.reserve(8)
+    column.put_all(np.array([key]), [value])
 
 
 def test_usable_when_item_is_unavailable_deleted_or_expired_is_false() -> None:
@@ -45,7 +52,7 @@ def test_apply_when_item_changes_forgets_what_it_had() -> None:
     catalogue = catalogue_of(item(1, numbers={"year": 1990}, texts={"brand": "a"}, categories=["War"]))
     catalogue.apply([item(1, categories=["Drama"])], NOW_S)
     assert np.isnan(catalogue.numbers["year"].view(2)[1])
-    assert catalogue.texts["brand"].view(2)[1] == -1
+    assert catalogue.texts["brand"].value(1) is None
     assert not catalogue.categories.having("War", 2)[1]
     assert catalogue.categories.having("Drama", 2)[1]
 
@@ -53,7 +60,7 @@ def test_apply_when_item_changes_forgets_what_it_had() -> None:
 def test_put_when_lists_change_often_packs_the_pool_and_keeps_all() -> None:
     column = columns.ListColumn()
     for turn in range(3_000):
-        column.put(turn % 7, [f"w{turn % 7}", f"v{turn % 3}"])
+        put(column, turn % 7, [f"w{turn % 7}", f"v{turn % 3}"])
     assert len(column.pool) < 6_000
     for key in range(7):
         assert column.having(f"w{key}", 7).tolist() == [other == key for other in range(7)]
@@ -62,18 +69,18 @@ def test_put_when_lists_change_often_packs_the_pool_and_keeps_all() -> None:
 def test_put_when_texts_change_often_forgets_those_that_nobody_has() -> None:
     texts, lists = columns.TextColumn(), columns.ListColumn()
     for turn in range(9_000):
-        texts.put(turn % 7, f"text {turn}")
-        lists.put(turn % 7, [f"entry {turn}", "always"])
-    texts.put(7, None)
+        put(texts, turn % 7, f"text {turn}")
+        put(lists, turn % 7, [f"entry {turn}", "always"])
+    put(texts, 7, None)
 
-    assert len(texts.words.texts) <= 1_025
-    assert len(lists.words.texts) < 3_000
-    assert [texts.words.texts[code] for code in texts.view(7)] == [
+    assert texts.words.size <= 1_026
+    assert lists.words.size < 3_000
+    assert [texts.value(key) for key in range(7)] == [
         f"text {turn}" for turn in (8995, 8996, 8997, 8998, 8999, 8993, 8994)
     ]
     assert lists.having("entry 8999", 7).tolist() == [key == 8999 % 7 for key in range(7)]
     assert lists.having("always", 7).all()
-    assert texts.view(8)[7] == -1
+    assert texts.value(7) is None
 
 
 def test_apply_when_attributes_are_too_many_says_so_once() -> None:
