@@ -16,23 +16,27 @@ from vectorizer.model import ModelArrays, empty_forest
 from vectorizer.signals import SIGNAL_LIKINGS
 
 STAGE_COUNT = 4
+# Neighbours and transitions take 8 bytes an entry each: 320 bytes an item at a million items, 1,600 up to 200,000.
+LIST_ENTRIES_MAX = 20_000_000
+LIST_LENGTH_MIN = 20
 
 
 def fit_base(dataset: Dataset, config: BaseConfig, progress: Progress = no_progress) -> ModelArrays:
     """The base model of all events of `dataset`; items without events are not in it."""
     dataset = dataset.compact()
+    n = len(dataset.items.keys)
     # implicit and numpy would start threads inside threads; its own are enough.
     with threadpool_limits(limits=1, user_api="blas"):
         progress("factors", 0, STAGE_COUNT)
         factors = fit_factors(dataset, config)[0]
         progress("neighbours", 1, STAGE_COUNT)
         neighbours = neighbour_lists(
-            dataset, config.neighbour_count, config.ease_regularization, config.cosine_shrink
+            dataset, list_length(config.neighbour_count, n), config.ease_regularization, config.cosine_shrink
         )
         progress("transitions", 2, STAGE_COUNT)
         transitions = transition_lists(
             dataset,
-            config.transition_count,
+            list_length(config.transition_count, n),
             config.transition_reach,
             config.transition_decay,
             config.transition_backward,
@@ -45,6 +49,11 @@ def fit_base(dataset: Dataset, config: BaseConfig, progress: Progress = no_progr
     arrays["transitions"], arrays["transition_weights"] = transitions
     progress("statistics", STAGE_COUNT, STAGE_COUNT)
     return ModelArrays.from_arrays(arrays, _params(dataset, config))
+
+
+def list_length(wanted: int, item_count: int) -> int:
+    """How long the lists of so many items may be: LIST_ENTRIES_MAX entries in all, but LIST_LENGTH_MIN an item."""
+    return min(wanted, max(LIST_ENTRIES_MAX // max(item_count, 1), LIST_LENGTH_MIN))
 
 
 def fit_factors(dataset: Dataset, config: BaseConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from vectorizer.limits import SESSION_GAP_S
-from vectorizer.model import Float32, Int32
+from vectorizer.model import BUCKET_EDGE_COUNT, Float32, Int32
 from vectorizer.sources import ACCUMULATOR_COUNT, inner_product
 
 FEATURES = (
@@ -57,6 +57,7 @@ FEATURE_COUNT = len(FEATURES)
 CATEGORY_COUNT_MAX = 64  # bits of the category mask
 RECENT_ITEM_COUNT = 5  # newest items that cosine_recent looks at
 WEEK_BUCKET_COUNT, MONTH_BUCKET_COUNT = 1, 4
+assert MONTH_BUCKET_COUNT + 2 <= BUCKET_EDGE_COUNT  # see ModelArrays.trimmed
 POPULARITY_FLOOR = 1e-6  # share of an item without events, so that its log is finite
 BUCKET_PRIOR_COUNT = 1.0  # events added to each item of a bucket, so that an empty one is no news
 DAY_S = 86_400.0

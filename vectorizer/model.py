@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,9 @@ _RANK = {
     "forest_leaves": (np.float32, 2),
 }
 
+# Of a model that is published: the newest four weeks lie between five edges, and one more is for the event's own second.
+BUCKET_EDGE_COUNT = 6
+
 FOREST_ARRAYS = ("forest_features", "forest_borders", "forest_leaves")
 
 
@@ -49,7 +53,7 @@ class ModelError(ValueError):
 class ModelArrays:
     """The arrays of one model; read-only, safe to share between threads and to map from files."""
 
-    item_keys: Int32  # (n,) int32, row -> stable item key, ascending
+    item_keys: Int32  # (n,) int32, row -> stable item key; ascending from a fit, in any order in a bundle
     popularity: Float32  # (n,) float32, share of all training events, sums to 1
     popularity_order: Int32  # (n,) int32, rows by descending popularity
     factors: Float32  # (n, d) float32, iALS item factors
@@ -115,8 +119,39 @@ class ModelArrays:
         """(m,) item keys -> (m,) int32 rows, -1 where the model does not know the key."""
         if not len(self.item_keys):
             return np.full(len(keys), -1, dtype=np.int32)
-        at = np.minimum(np.searchsorted(self.item_keys, keys), len(self.item_keys) - 1)
-        return np.where(self.item_keys[at] == keys, at, -1).astype(np.int32)
+        places = np.searchsorted(self.item_keys, keys, sorter=self._by_key)
+        rows = self._by_key[np.minimum(places, len(self.item_keys) - 1)]
+        return np.where(self.item_keys[rows] == keys, rows, -1).astype(np.int32)
+
+    @cached_property
+    def _by_key(self) -> Int32:
+        return np.argsort(self.item_keys).astype(np.int32)
+
+    def by_norm(self) -> ModelArrays:
+        """The same model with its rows by falling factor norm, ties by key; every row number in it follows.
+
+        Items of large norm are the ones that are retrieved, so what requests touch lies together in memory.
+        """
+        order = np.lexsort((self.item_keys, -self.factor_norms)).astype(np.int32)
+        renumbered = np.full(len(order) + 1, -1, dtype=np.int32)  # the last stands for -1, which stays
+        renumbered[order] = np.arange(len(order), dtype=np.int32)
+        moved = {name: getattr(self, name)[order] for name in _RANK if name not in _NOT_BY_ITEM}
+        for name in ("neighbours", "transitions"):
+            moved[name] = renumbered[moved[name]]
+        return replace(self, **(moved | {"popularity_order": renumbered[self.popularity_order]}))
+
+    def trimmed(self) -> ModelArrays:
+        """The same model with those bucket edges alone that a request after the last training event reads."""
+        gone = len(self.bucket_totals) - BUCKET_EDGE_COUNT
+        if gone <= 0:
+            return self
+        start_s = int(self.params["bucket_start_s"]) + gone * int(self.params["bucket_width_s"])
+        return replace(
+            self,
+            bucket_counts=np.ascontiguousarray(self.bucket_counts[:, gone:]),
+            bucket_totals=self.bucket_totals[gone:].copy(),
+            params={**self.params, "bucket_start_s": start_s},
+        )
 
 
 _NOT_BY_ITEM = frozenset({"gram", "bucket_totals", *FOREST_ARRAYS})
