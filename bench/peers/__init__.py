@@ -1,0 +1,1 @@
+"""What the engine is compared with: the stack that a team would otherwise write, and hnswlib alone."""
