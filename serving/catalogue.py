@@ -99,13 +99,17 @@ class Catalogue:
         key = self._ids.find(item_id)
         return None if key < 0 or self._flags[key] & DELETED else key
 
+    def find(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
+        """(m,) int32 keys in the ids' order, -1 for those that are unknown or deleted."""
+        keys = self._ids.find_all(list(item_ids))
+        known = np.flatnonzero(keys >= 0)
+        keys[known[self._flags[keys[known]] & DELETED != 0]] = -1
+        return keys
+
     def keys_of(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
         """(m,) int32 keys of those that are known, in the ids' order."""
-        keys = self._ids.find_all(list(item_ids))
-        if not len(keys):
-            return keys
-        keys = keys[keys >= 0]
-        return np.asarray(keys[self._flags[keys] & DELETED == 0], dtype=np.int32)
+        keys = self.find(item_ids)
+        return keys[keys >= 0] if len(keys) else keys
 
     def id_of(self, key: int) -> str:
         """The caller's id of a key."""
