@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle import open_bundle
-from bundle.index import INDEX_FILE, RowIndex
 from bundle.manifest import FEATURES_PARAM, BundleError
+from retrieval import Retriever
 from serving.kernels import rows_of
 from vectorizer import ModelArrays, Workspace, gather, score, similar_items, vectorize
 from vectorizer.features import FEATURES
@@ -28,7 +28,12 @@ class LoadedModel:
     workspace: Workspace
     row_by_key: NDArray[np.int32]  # (largest key + 1,) int32, -1 where the model does not know the key
     popular_keys: NDArray[np.int32]  # (n,) int32, most popular first
-    index: RowIndex | None  # None: the catalogue is small enough for exact scans
+    retriever: Retriever  # its scratch memory belongs to the event loop's thread too
+
+    @property
+    def index(self) -> None:
+        """There is no graph: sources that ask for one scan."""
+        return
 
     def rows_of(self, keys: NDArray[np.int32]) -> NDArray[np.int32]:
         """(m,) int32 keys -> (m,) int32 rows, -1 where the model does not know the key."""
@@ -42,8 +47,8 @@ def load_model(path: Path) -> LoadedModel:
     bundle = open_bundle(path)
     try:
         arrays = ModelArrays.from_arrays(bundle.arrays, bundle.manifest.params)
-        index = _open_index(bundle.files.get(INDEX_FILE), arrays)
-        model = of_arrays(bundle.manifest.version, arrays, index)
+        retriever = Retriever(bundle.arrays, bundle.manifest.params, arrays)
+        model = of_arrays(bundle.manifest.version, arrays, retriever)
         _check_features(arrays)
         _warm(model)
     except (ValueError, KeyError, IndexError, RuntimeError) as error:
@@ -52,22 +57,19 @@ def load_model(path: Path) -> LoadedModel:
     return model
 
 
-def of_arrays(version: str, arrays: ModelArrays, index: RowIndex | None = None) -> LoadedModel:
+def of_arrays(version: str, arrays: ModelArrays, retriever: Retriever | None = None) -> LoadedModel:
     """The model of arrays that are in memory already."""
     row_by_key = np.full(int(arrays.item_keys.max(initial=-1)) + 1, -1, dtype=np.int32)
     row_by_key[arrays.item_keys] = np.arange(arrays.item_count, dtype=np.int32)
     popular_keys = arrays.item_keys[arrays.popularity_order]
-    return LoadedModel(version, arrays, Workspace(arrays), row_by_key, popular_keys, index)
+    retriever = retriever or Retriever({}, {}, arrays)
+    return LoadedModel(version, arrays, Workspace(arrays), row_by_key, popular_keys, retriever)
 
 
 def _check_features(arrays: ModelArrays) -> None:
     """ValueError when the forest was trained on other features than this engine computes: its scores would mean nothing."""
     if arrays.has_ranker and arrays.params.get(FEATURES_PARAM) != list(FEATURES):
         raise ValueError("its ranker was trained on features that this engine does not compute")
-
-
-def _open_index(path: Path | None, arrays: ModelArrays) -> RowIndex | None:
-    return RowIndex(path, arrays.factor_count) if path else None
 
 
 def _warm(model: LoadedModel) -> None:

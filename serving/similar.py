@@ -7,16 +7,17 @@ from numpy.typing import NDArray
 from reco.errors.v1 import error_reason_pb2
 from reco.ranking.v1.ranking_service_pb2 import Degradation, SimilarItemsRequest, SimilarItemsResponse
 
-from bundle.index import RowIndex
+from retrieval import Retriever
 from runtime.errors import NotFoundError
 from serving import answers
-from serving.candidates import INDEX_WIDTH
 from serving.catalogue import Catalogue
 from serving.engine import Engine
 from serving.limits import PAGE_SIZE_DEFAULT
 from serving.model import LoadedModel
 from vectorizer import similar_items as similar_rows
 from vectorizer.sources import SIMILAR
+
+NEAREST_COUNT = 600  # by direction; a filter that leaves too few of them is answered by an exact scan
 
 Keys = NDArray[np.int32]
 Scores = NDArray[np.float32]
@@ -31,9 +32,9 @@ def similar_items(request: SimilarItemsRequest, engine: Engine) -> SimilarItemsR
     excluded = catalogue.keys_of([request.item_id, *request.exclude_item_ids])
     count = request.page_size or PAGE_SIZE_DEFAULT
     hidden_count = len(excluded) + len(mask) - int(np.count_nonzero(mask))
-    keys, scores = _similar(key, count + hidden_count, model, catalogue, model.index if model else None)
+    keys, scores = _similar(key, count + hidden_count, model, catalogue, model.retriever if model else None)
     kept = _kept(keys, mask, excluded, count)
-    if len(kept) < count and model is not None and model.index is not None:
+    if len(kept) < count and model is not None and model.retriever.layout is not None:
         # Too few of those nearby pass: a narrow filter is worth an exact scan.
         keys, scores = _similar(key, count + hidden_count, model, catalogue, None)
         kept = _kept(keys, mask, excluded, count)
@@ -68,13 +69,15 @@ def _key_of(item_id: str, catalogue: Catalogue) -> int:
 
 
 def _similar(
-    key: int, count: int, model: LoadedModel | None, catalogue: Catalogue, index: RowIndex | None
+    key: int, count: int, model: LoadedModel | None, catalogue: Catalogue, retriever: Retriever | None
 ) -> tuple[Keys, Scores]:
     """At most `count` keys like `key`, best first, and their scores."""
     row = int(model.rows_of(np.array([key], dtype=np.int32))[0]) if model else -1
     if model is None or row < 0:
         return _by_categories(key, catalogue)
-    rows, scores = _near(row, model, index) if index else _exact(row, count, model)
+    rows, scores = (
+        _near(row, model, retriever) if retriever and retriever.layout else _exact(row, count, model)
+    )
     return model.arrays.item_keys[rows], scores
 
 
@@ -82,12 +85,12 @@ def _exact(row: int, count: int, model: LoadedModel) -> tuple[Keys, Scores]:
     return similar_rows(row, min(count, model.arrays.item_count), model.arrays)
 
 
-def _near(row: int, model: LoadedModel, index: RowIndex) -> tuple[Keys, Scores]:
-    """The item's own list, then what the index finds in its direction, by cosine."""
+def _near(row: int, model: LoadedModel, retriever: Retriever) -> tuple[Keys, Scores]:
+    """The item's own list, then what retrieval finds in its direction, by cosine."""
     arrays = model.arrays
     listed = int(np.count_nonzero(arrays.neighbours[row] >= 0))
     near, weights = similar_rows(row, listed, arrays) if listed else (arrays.neighbours[row, :0], np.zeros(0))
-    far = index.nearest(arrays.factors[row], INDEX_WIDTH)
+    far = retriever.nearest(row, NEAREST_COUNT)
     far = far[~np.isin(far, near)]
     norms = np.maximum(arrays.factor_norms[far] * arrays.factor_norms[row], np.float32(1e-12))
     cosines = (arrays.factors[far] @ arrays.factors[row]) / norms

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +13,14 @@ from uuid import uuid4
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from reco.errors.v1 import error_reason_pb2
 
 import bundle
 from bundle import registry
-from bundle.index import EXACT_ITEMS_MAX, INDEX_FILE, build_index
 from bundle.manifest import FEATURES_PARAM, Manifest
+from retrieval import build, in_words
+from retrieval.order import by_norm
 from runtime.clock import Clock, SystemClock
 from runtime.errors import DependencyError, NotFoundError, RecoError
 from runtime.postgres import Pool
@@ -48,8 +49,11 @@ async def publish(
     event_count: int,
     note: str,
     clock: Clock | None = None,
+    queries: NDArray[np.float32] | None = None,
 ) -> Outcome:
     """Writes the bundle, registers it and activates it, or holds it and says why.
+
+    `queries` (m, d) float32 are vectors of users, by which the bundle's retrieval plan is chosen; None: by its items.
 
     DependencyError STORAGE_FULL if the disk is full, STORE_UNAVAILABLE if Postgres does not answer: then nothing is
     registered and the active model stays.
@@ -57,7 +61,9 @@ async def publish(
     now_s = (clock or SystemClock()).time_s()
     version = new_version(now_s, uuid4().hex)
     params = {**params, FEATURES_PARAM: list(FEATURES)}
-    manifest = await asyncio.to_thread(_write, settings.models_dir, version, arrays, params, metrics, now_s)
+    manifest = await asyncio.to_thread(
+        _write, settings.models_dir, version, arrays, params, metrics, now_s, queries
+    )
     try:
         return await _register(settings, pool, manifest, event_count, note)
     except BaseException:
@@ -146,24 +152,20 @@ def _write(
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
     now_s: float,
+    queries: NDArray[np.float32] | None,
 ) -> Manifest:
-    """Blocks: minutes for an index over a million items."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = _index_files(Path(folder), arrays)
-        try:
-            path = bundle.write(models_dir, version, arrays, params, metrics, files, now_s)
-        except PermissionError as error:
-            raise _not_writable(models_dir, error) from None
+    """Blocks: half a minute for the retrieval of a million items."""
+    arrays = by_norm(arrays)
+    queries = arrays["factors"][:0] if queries is None else queries
+    built = build(arrays["factors"], arrays["factor_norms"], queries)
+    structlog.get_logger().info("retrieval planned", plan=in_words(built.plan), reason=built.plan.reason)
+    try:
+        path = bundle.write(
+            models_dir, version, {**arrays, **built.arrays}, {**params, **built.params}, metrics, {}, now_s
+        )
+    except PermissionError as error:
+        raise _not_writable(models_dir, error) from None
     return bundle.open_bundle(path, verify=False).manifest
-
-
-def _index_files(folder: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Path]:
-    factors = arrays["factors"]
-    if len(factors) <= EXACT_ITEMS_MAX:
-        return {}
-    path = folder / INDEX_FILE
-    build_index(factors, path)
-    return {INDEX_FILE: path}
 
 
 def _not_writable(models_dir: Path, error: OSError) -> DependencyError:

@@ -18,7 +18,7 @@ from reco.ranking.v1.model_service_pb2 import (
 )
 from reco.ranking.v1.ranking_service_pb2 import Degradation, RecommendRequest, SimilarItemsRequest
 
-from bundle import index, registry
+from bundle import registry
 from runtime import metrics
 from runtime.clock import ManualClock
 from runtime.errors import RecoError
@@ -233,13 +233,12 @@ async def test_model_service_when_version_is_unknown_is_not_found(client: Client
     assert (code, info.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN")
 
 
-@pytest.mark.parametrize(("width", "filter_text"), [(600, ""), (8, "tags:even")])
-async def test_answers_when_catalogue_is_large_come_from_the_index_and_are_the_exact_ones(
-    stocked: World, monkeypatch: pytest.MonkeyPatch, width: int, filter_text: str
+@pytest.mark.parametrize(("count", "filter_text"), [(600, ""), (30, "tags:even")])
+async def test_answers_when_catalogue_is_large_come_from_retrieval_and_are_the_exact_ones(
+    stocked: World, monkeypatch: pytest.MonkeyPatch, count: int, filter_text: str
 ) -> None:
-    # At 600 the search is as wide as this catalogue; at 8 it is too narrow for the filter, and a scan answers.
-    monkeypatch.setattr("serving.candidates.INDEX_WIDTH", width)
-    monkeypatch.setattr("serving.similar.INDEX_WIDTH", width)
+    # At 30 too few of the nearest pass the filter, and a scan answers.
+    monkeypatch.setattr("serving.similar.NEAREST_COUNT", count)
     keys = await stocked.keys()
     await stocked.publish(make_model(keys))
     await stocked.see("u:ann", keys[:5])
@@ -247,11 +246,11 @@ async def test_answers_when_catalogue_is_large_come_from_the_index_and_are_the_e
     like = SimilarItemsRequest(item_id="i4", page_size=20, filter=filter_text)
     async with stocked.serve() as client:
         exact = await client.ranking.Recommend(request), await client.ranking.SimilarItems(like)
-        monkeypatch.setattr("training.publish.EXACT_ITEMS_MAX", 10)
+        monkeypatch.setattr("retrieval.limits.EXACT_ITEMS_MAX", 10)
         outcome = await stocked.publish(make_model(keys), ndcg=0.5)
         await client.serving.engine.models.follow()
         found = await client.ranking.Recommend(request), await client.ranking.SimilarItems(like)
-    assert (stocked.settings.models_dir / outcome.version / f"{index.INDEX_FILE}.bin").exists()
+    assert (stocked.settings.models_dir / outcome.version / "retrieval_codes.npy").exists()
     for one, other in zip(exact, found, strict=True):
         assert other.model_version == outcome.version != one.model_version
         assert ids(one) == ids(other)

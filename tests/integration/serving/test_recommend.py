@@ -335,7 +335,10 @@ async def test_similar_items_are_its_neighbours_without_itself(client: Client) -
     model = client.serving.engine.models.current
     assert model is not None
     answer = await client.ranking.SimilarItems(SimilarItemsRequest(item_id="i4", page_size=5))
-    assert ids(answer) == [f"i{row}" for row in model.arrays.neighbours[4, :5]]
+    catalogue = client.serving.engine.catalogue
+    row = model.rows_of(catalogue.keys_of(["i4"]))[0]
+    near = model.arrays.item_keys[model.arrays.neighbours[row, :5]]
+    assert ids(answer) == [catalogue.id_of(int(key)) for key in near]
     assert not answer.degradations
 
 

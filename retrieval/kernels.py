@@ -1,0 +1,331 @@
+"""The search, as numba compiles it: plain arrays in, plain arrays out, nothing allocated.
+
+A found row is one uint64: its score's bits in an order that integers have too, above the complement of its row, so
+that a larger key is a better row and equal scores go to the lower row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from retrieval.lanes import BLOCK_ROW_COUNT, CODE_ZERO, GROUP_DIMENSION_COUNT, block_scores, lowest_bit
+
+Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+Keys = NDArray[np.uint64]
+Mask = NDArray[np.uint8]
+
+INSERTION_COUNT = 8  # runs of so many keys are sorted by insertion before they are merged
+CODE_MAX = 127
+
+
+@njit(cache=True, nogil=True)
+def key_of(score: np.float32, row: int) -> np.uint64:
+    """The key of a row with this score."""
+    bits = np.float32(score + np.float32(0.0)).view(np.int32)  # -0.0 becomes 0.0
+    ordered = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+    high = np.uint64(np.int64(ordered) + np.int64(0x80000000))
+    return (high << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - np.uint64(row))
+
+
+@njit(cache=True, nogil=True)
+def score_of(key: np.uint64) -> np.float32:
+    """The score of a key."""
+    ordered = np.int32(np.int64(key >> np.uint64(32)) - np.int64(0x80000000))
+    return np.int32(ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def row_of(key: np.uint64) -> int:
+    """The row of a key."""
+    return np.int64(np.uint64(0xFFFFFFFF) - (key & np.uint64(0xFFFFFFFF)))  # type: ignore[return-value]  # numba's int
+
+
+@njit(cache=True, nogil=True)
+def keep_largest(keys: Keys, size: int, count: int) -> None:
+    """Moves the `count` largest of keys[:size] to the front, the smallest of them last; 0 < count <= size."""
+    low, high, at = 0, size - 1, count - 1
+    while low < high:
+        middle = keys[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while keys[i] > middle:
+                i += 1
+            while keys[j] < middle:
+                j -= 1
+            if i <= j:
+                keys[i], keys[j] = keys[j], keys[i]
+                i += 1
+                j -= 1
+        if at <= j:
+            high = j
+        elif at >= i:
+            low = i
+        else:
+            return
+
+
+@njit(cache=True, nogil=True)
+def sort_falling(keys: Keys, size: int, spare: Keys) -> None:
+    """Sorts keys[:size], largest first; spare (size or more,) is overwritten."""
+    for start in range(0, size, INSERTION_COUNT):
+        for i in range(start + 1, min(start + INSERTION_COUNT, size)):
+            key, j = keys[i], i
+            while j > start and keys[j - 1] < key:
+                keys[j] = keys[j - 1]
+                j -= 1
+            keys[j] = key
+    width = INSERTION_COUNT
+    while width < size:
+        for start in range(0, size, 2 * width):
+            middle, end = min(start + width, size), min(start + 2 * width, size)
+            i, j = start, middle
+            for k in range(start, end):
+                if i < middle and (j >= end or keys[i] > keys[j]):
+                    spare[k] = keys[i]
+                    i += 1
+                else:
+                    spare[k] = keys[j]
+                    j += 1
+        keys[:size] = spare[:size]
+        width *= 2
+
+
+@njit(cache=True, nogil=True)
+def _slot(row: int, table: Int32) -> int:
+    # Fibonacci hashing: rows that follow each other fall far apart.
+    slot = (np.int64(row) * 2654435769 >> 8) & (table.shape[0] - 1)
+    while table[slot] >= 0 and table[slot] != row:
+        slot = (slot + 1) & (table.shape[0] - 1)
+    return int(slot)
+
+
+@njit(cache=True, nogil=True)
+def enter(rows: Int32, table: Int32) -> None:
+    """Enters rows (b,), negative ones skipped, in the table (a power of two, at least 2 b,), which holds -1 where free."""
+    for i in range(rows.shape[0]):
+        if rows[i] >= 0:
+            table[_slot(rows[i], table)] = rows[i]
+
+
+@njit(cache=True, nogil=True)
+def clear(rows: Int32, table: Int32) -> None:
+    """Frees the table again of what `enter` of the same rows put there."""
+    mask = table.shape[0] - 1
+    for i in range(rows.shape[0]):
+        if rows[i] < 0:
+            continue
+        # From the row's own slot on: others that were entered behind it are to go as well.
+        slot = (np.int64(rows[i]) * 2654435769 >> 8) & mask
+        while table[slot] >= 0:
+            table[slot] = -1
+            slot = (slot + 1) & mask
+
+
+@njit(cache=True, nogil=True)
+def _passes(row: int, hidden: Mask, table: Int32) -> bool:
+    if hidden.shape[0] > 0 and hidden[row] != 0:
+        return False
+    return bool(table.shape[0] == 0 or table[_slot(row, table)] != row)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def inner_product(left: Float32, right: Float32) -> np.float32:
+    """The inner product of two (d,) float32 vectors."""
+    total = np.float32(0.0)
+    for i in range(left.shape[0]):
+        total += left[i] * right[i]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def quantise(vector: Float32, query: Int32) -> tuple[np.float32, np.int32]:
+    """Writes the vector's codes to query (groups,) int32, four int8 each; returns their scale and their bias.
+
+    A code times the scale is the coordinate; the bias is what CODE_ZERO adds to each sum over codes.
+    """
+    largest = np.float32(0.0)
+    for i in range(vector.shape[0]):
+        largest = max(largest, abs(vector[i]))
+    scale = largest / np.float32(CODE_MAX) if largest > 0 else np.float32(1.0)
+    total = 0
+    for group in range(query.shape[0]):
+        word = 0
+        for i in range(GROUP_DIMENSION_COUNT):
+            at = group * GROUP_DIMENSION_COUNT + i
+            code = int(np.rint(vector[at] / scale)) if at < vector.shape[0] else 0
+            total += code
+            word |= (code & 255) << (8 * i)
+        query[group] = np.int32(np.uint32(word))
+    return scale, np.int32(CODE_ZERO * total)
+
+
+@njit(cache=True, nogil=True)
+def scan_blocks(
+    codes: Mask,
+    scales: Float32,
+    rows: Int32,
+    norms: Float32,
+    first: int,
+    last: int,
+    query: Int32,
+    bias: np.int32,
+    reach: np.float32,
+    hidden: Mask,
+    table: Int32,
+    keys: Keys,
+    size: int,
+    count: int,
+    threshold: np.float32,
+    scores: Float32,
+) -> tuple[int, np.float32, int]:
+    """Offers the rows of the blocks [first, last) that pass to keys; returns its new size, the threshold, and blocks seen.
+
+    It stops at the first block whose norm times `reach` is not above the threshold: the norms fall from there on.
+    keys (more than count,): whenever it is full, the `count` largest stay and the threshold is the smallest of them.
+    """
+    width = query.shape[0] * GROUP_DIMENSION_COUNT * BLOCK_ROW_COUNT
+    for block in range(first, last):
+        if norms[block] * reach <= threshold:
+            return size, threshold, block - first
+        at = block * BLOCK_ROW_COUNT
+        found = block_scores(codes, block * width, query, scales, at, bias, threshold, scores)
+        while found != 0:
+            lane = lowest_bit(found)
+            found = np.uint32(found & (found - np.uint32(1)))
+            row = rows[at + lane]
+            if row < 0 or scores[lane] <= threshold or not _passes(row, hidden, table):
+                continue
+            keys[size] = key_of(scores[lane], row)
+            size += 1
+            if size == keys.shape[0]:
+                keep_largest(keys, size, count)
+                size = count
+                threshold = score_of(keys[count - 1])
+    return size, threshold, last - first
+
+
+@njit(cache=True, nogil=True)
+def search_blocks(
+    query: Int32,
+    bias: np.int32,
+    reach: np.float32,
+    codes: Mask,
+    scales: Float32,
+    rows: Int32,
+    norms: Float32,
+    starts: Int32,
+    head_blocks: int,
+    cell_codes: Mask,
+    cell_scales: Float32,
+    cell_rows: Int32,
+    cell_norms: Float32,
+    probe_count: int,
+    cell_keys: Keys,
+    hidden: Mask,
+    table: Int32,
+    keys: Keys,
+    count: int,
+    spare: Keys,
+    scores: Float32,
+) -> tuple[int, int]:
+    """The best rows by codes, unordered in keys; returns how many there are, and how many rows were scanned.
+
+    First the head: the first `head_blocks` blocks, norms falling. Then the `probe_count` cells whose centroids are
+    nearest to the query, best first (cell_keys has room for more than probe_count); cell c is the blocks [starts[c], starts[c + 1]), norms falling in each.
+    """
+    lowest = np.float32(-np.inf)
+    size, threshold, seen = scan_blocks(
+        codes, scales, rows, norms, 0, head_blocks, query, bias, reach, hidden, table, keys, 0, count, lowest, scores
+    )  # fmt: skip
+    if probe_count > 0:
+        found, _, _ = scan_blocks(
+            cell_codes, cell_scales, cell_rows, cell_norms, 0, cell_norms.shape[0], query, bias, np.float32(np.inf),
+            hidden[:0], table[:0], cell_keys, 0, probe_count, lowest, scores,
+        )  # fmt: skip
+        if found > probe_count:
+            keep_largest(cell_keys, found, probe_count)
+            found = probe_count
+        sort_falling(cell_keys, found, spare)
+        for i in range(found):
+            cell = row_of(cell_keys[i])
+            size, threshold, blocks = scan_blocks(
+                codes, scales, rows, norms, starts[cell], starts[cell + 1], query, bias, reach,
+                hidden, table, keys, size, count, threshold, scores,
+            )  # fmt: skip
+            seen += blocks
+    if size > count:
+        keep_largest(keys, size, count)
+        size = count
+    return size, seen * BLOCK_ROW_COUNT
+
+
+@njit(cache=True, nogil=True)
+def rescore(
+    vector: Float32,
+    factors: Float32,
+    weights: Float32,
+    keys: Keys,
+    size: int,
+    count: int,
+    spare: Keys,
+    best: Int32,
+) -> int:
+    """Scores the rows of keys[:size] by float32 inner product and writes the `count` best of them, best first.
+
+    weights (n,) float32 divides each score, an empty one leaves it as it is; best (count or more,) int32.
+    """
+    for i in range(size):
+        row = row_of(keys[i])
+        score = inner_product(vector, factors[row])
+        if weights.shape[0] > 0:
+            score = score / max(weights[row], np.float32(1e-30))
+        keys[i] = key_of(score, row)
+    kept = min(size, count)
+    if 0 < kept < size:
+        keep_largest(keys, size, kept)
+    sort_falling(keys, kept, spare)
+    for i in range(kept):
+        best[i] = np.int32(row_of(keys[i]))
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def scan_rows(
+    vector: Float32,
+    factors: Float32,
+    norms: Float32,
+    weights: Float32,
+    shown: Int32,
+    hidden: Mask,
+    table: Int32,
+    keys: Keys,
+    count: int,
+) -> int:
+    """Offers all rows, or those in `shown` (s,) int32 if there are any, by float32 inner product; returns how many it kept.
+
+    norms (n,) fall, and the scan of all rows stops where none can be better any more (Cauchy-Schwarz); empty ones say
+    that rows lie in any order. weights as in `rescore`: with them it does not stop.
+    """
+    reach = np.float32(np.sqrt(inner_product(vector, vector))) * np.float32(1.0001)  # rounding of sums
+    threshold, size = np.float32(-np.inf), 0
+    bounded = shown.shape[0] == 0 and weights.shape[0] == 0 and norms.shape[0] > 0
+    total = shown.shape[0] if shown.shape[0] > 0 else factors.shape[0]
+    for i in range(total):
+        row = shown[i] if shown.shape[0] > 0 else i
+        if bounded and norms[row] * reach < threshold:
+            break
+        score = inner_product(vector, factors[row])
+        if weights.shape[0] > 0:
+            score = score / max(weights[row], np.float32(1e-30))
+        if score < threshold or not _passes(row, hidden, table):
+            continue
+        keys[size] = key_of(score, row)
+        size += 1
+        if size == keys.shape[0]:
+            keep_largest(keys, size, count)
+            size = count
+            threshold = score_of(keys[count - 1])
+    return size

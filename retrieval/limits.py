@@ -1,0 +1,46 @@
+"""Sizes of the retrieval, each with its reason."""
+
+from __future__ import annotations
+
+COUNT = 200  # rows that plans are measured by: what is re-ranked
+RECALL_TARGET = (
+    0.985  # mean share of the exact COUNT that a plan must find at publish, so that 0.97 holds elsewhere
+)
+RECALL_P5_TARGET = 0.95  # the same of the query at the 5th percentile
+
+EXACT_ITEMS_MAX = 2_000  # an exact float32 scan of so many rows takes 15 us; below, codes have nothing to win
+CELLS_ITEMS_MIN = 50_000  # a scan of all codes of fewer rows takes 30 us; below, cells have nothing to win
+CELL_ROW_COUNT = 256  # on average: eight blocks, so that the padding of the last one stays below 10 %
+CELL_COUNT_MAX = 8_192  # of one request's pass over the centroids: 5 us
+
+SURVIVOR_COUNTS = (240, 300, 400, 600)  # kept of the pass over codes for the float32 pass
+HEAD_COUNTS = (
+    0,
+    4_096,
+    8_192,
+    16_384,
+    32_768,
+    65_536,
+    131_072,
+)  # rows of largest norm that every request scans
+PROBE_COUNTS = (0, 8, 16, 32, 64, 128, 256, 512, 1_024)  # cells that a request looks into
+NEAREST_PROBE_COUNT = 64  # the same for the nearest by cosine: their cells are the ones in that direction
+WIDEN_PROBE_COUNT = (
+    16  # added for each hidden row beside a shown one: what passes lies deeper than what is best
+)
+SPARE_COUNT = (
+    256  # found rows beyond the survivors before the worst are dropped: each drop costs a pass over both
+)
+
+SHARE_SAMPLE_COUNT = 1_024  # rows looked at to see which share of them is hidden
+SHARE_SEARCH_COUNT = 256  # searches that go by one such look
+BLOCKED_COUNT_MIN = 2_048  # rows blocked in one request that the table has room for without growing
+
+# What a plan costs, counted in rows scanned (0.6 ns each): timings differ from run to run, these do not.
+CELL_ROW_COST = 2  # they lie apart in memory
+PROBE_COST = 60
+SURVIVOR_COST = 40  # a row of float32 factors from memory, and its place in the order
+EXACT_ROW_COST = 12
+
+assert min(SURVIVOR_COUNTS) >= COUNT
+assert CELL_COUNT_MAX * CELL_ROW_COUNT >= 2_000_000
