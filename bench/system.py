@@ -1,0 +1,141 @@
+"""The whole system over a data set: embedded stores, filled once and kept, and the product's own processes on named cores.
+
+python -m bench.system --items 50000          # starts it, says where it listens, stops with Ctrl-C
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from redis import Redis
+
+import bench.data
+from bench import loading
+from bench.options import CACHE, Options, add_arguments, from_arguments
+from bench.processes import Server, free_port, pin, started
+from runtime.settings import Settings
+from runtime.stores import EmbeddedPostgres, EmbeddedValkey
+
+METRICS_PORTS = 4
+SNAPSHOT = (
+    Path(".catalogue") / "manifest.json"
+)  # what serving writes beside the models (serving/catalogue_file.py)
+SNAPSHOT_WAIT_S_MAX = 180.0
+REWRITE_WAIT_S_MAX = 120.0
+
+
+class System:
+    """Stores that run and are full. Use `running`."""
+
+    def __init__(self, options: Options, settings: Settings, valkey: EmbeddedValkey) -> None:
+        self.options = options
+        self.settings = settings
+        self.dataset = bench.data.load(options)
+        self._valkey = valkey
+        self._count = 0
+
+    def pin_valkey(self, cores: set[int]) -> None:
+        """Moves the store that answers profiles."""
+        pin(self._valkey.pid, cores)
+
+    @contextlib.contextmanager
+    def serving(self, cores: set[int] | None, **environment: str) -> Iterator[Server]:
+        """One more serving process, ready."""
+        port = free_port()
+        with self._started("serving", port, {"RECO_RANKING_PORT": str(port), **environment}, cores) as server:
+            yield server
+
+    @contextlib.contextmanager
+    def gateway(self, target: Server, cores: set[int] | None) -> Iterator[Server]:
+        """The REST gateway before a serving process."""
+        port = free_port()
+        own = {"RECO_GATEWAY_PORT": str(port), "RECO_RANKING_TARGET": target.address}
+        with self._started("gateway", port, own, cores) as server:
+            yield server
+
+    @contextlib.contextmanager
+    def _started(
+        self, module: str, port: int, own: dict[str, str], cores: set[int] | None
+    ) -> Iterator[Server]:
+        self._count += 1
+        folder = self.settings.data_dir / "processes" / f"{module}-{self._count}"
+        environment = _environment(self.settings) | own
+        with started(module, folder, port, environment, cores) as server:
+            yield server
+
+    def wait_for_snapshot(self) -> bool:
+        """Whether the catalogue's file, which a start maps, is there; waits while a serving process writes it."""
+        path, deadline_s = self.settings.models_dir / SNAPSHOT, time.monotonic() + SNAPSHOT_WAIT_S_MAX
+        while not path.exists() and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        return path.exists()
+
+    def redis(self) -> Redis:
+        """A client of the store of profiles."""
+        return Redis.from_url(self.settings.redis_url, socket_timeout=loading.REDIS_WAIT_S_MAX)
+
+
+@contextlib.contextmanager
+def running(options: Options, cache: Path = CACHE) -> Iterator[System]:
+    """The stores of a data set, full; stopped at the end, their data stays."""
+    bench.data.make(options, cache)
+    folder = options.folder(cache) / f"system-{loading.source_digest(loading.STORED_BY)}"
+    for old in set(folder.parent.glob("system-*")) - {folder}:
+        shutil.rmtree(old, ignore_errors=True)  # filled by other code
+    valkey, postgres = EmbeddedValkey(folder), EmbeddedPostgres(folder)
+    try:
+        redis_url, postgres_url = valkey.start(), postgres.start()
+        settings = Settings(data_dir=folder, redis_url=redis_url, postgres_url=postgres_url)
+        loading.load(bench.data.load(options, cache), settings)
+        with Redis.from_url(redis_url, socket_timeout=loading.REDIS_WAIT_S_MAX) as redis:
+            _settle(redis)
+        yield System(options, settings, valkey)
+    finally:
+        postgres.stop()
+        valkey.stop()
+
+
+def _settle(redis: Redis) -> None:
+    """Waits until the store no longer rewrites its log, which would take its core from the calls."""
+    deadline_s = time.monotonic() + REWRITE_WAIT_S_MAX
+    while time.monotonic() < deadline_s:
+        info = redis.info("persistence")
+        if not (info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]):
+            return
+        time.sleep(0.1)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {
+        "RECO_DATA_DIR": str(settings.data_dir),
+        "RECO_REDIS_URL": settings.redis_url,
+        "RECO_POSTGRES_URL": settings.postgres_url,
+        "RECO_METRICS_PORT_BASE": str(free_port(METRICS_PORTS)),
+        "RECO_LOG_LEVEL": "warning",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    options = from_arguments(parser.parse_args())
+    with running(options) as system, system.serving(None) as server, system.gateway(server, None) as gateway:
+        print(f"gRPC {server.address} REST http://{gateway.address}: users user-0000000 and on", flush=True)
+        stop.wait()
+
+
+if __name__ == "__main__":
+    main()
