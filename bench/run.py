@@ -1,0 +1,117 @@
+"""The bench: every scenario in one run, a table beside what is to be reached, and a file in bench/results.
+
+make bench                                          # a million items, some 15 minutes
+make bench ITEMS=200000 NORMS=equal SEED=11
+make bench-quick                                    # under three minutes: for a look, not for a claim
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import results, targets
+from bench.options import CACHE, Options, add_arguments, from_arguments
+from bench.processes import resident_bytes
+from bench.scenarios import memory, recall, speed, usual_stack
+from bench.scenarios.context import FULL, QUICK, Context, Found, cores
+from bench.system import System, running
+
+QUICK_ITEMS, QUICK_USERS = 30_000, 2_000
+
+
+class Run:
+    """What has been found so far."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float | None] = {}
+        self.details: dict[str, Any] = {}
+        self.skipped: dict[str, str] = {}
+
+    def take(self, name: str, scenario: Callable[[], Found]) -> None:
+        """One scenario. One that fails is told and leaves the others their turn."""
+        start_s = time.monotonic()
+        try:
+            found = scenario()
+        except Exception as error:
+            self.skipped[name] = f"{type(error).__name__}: {error}"
+            print(f"bench: {name} has no figures: {self.skipped[name]}", file=sys.stderr, flush=True)
+            return
+        self.metrics |= found.metrics
+        self.details[name] = dict(found.details)
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in found.metrics.items() if value is not None)
+        print(f"bench: {name}: {figures} ({time.monotonic() - start_s:.0f} s)", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ITEMS:,} items and short runs")
+    parser.add_argument("--check", action="store_true", help="exit 1 when an 'at least' is missed")
+    parser.add_argument(
+        "--out", type=Path, default=results.FOLDER, help="folder of the result (default: %(default)s)"
+    )
+    arguments = parser.parse_args()
+    options = from_arguments(arguments)
+    if arguments.quick:
+        options = Options(QUICK_ITEMS, options.factors, QUICK_USERS, options.norms, options.seed)
+    # Children start as many threads as libraries like; one core has no use for them.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    start, start_s = datetime.now(UTC), time.monotonic()
+    run = measure(options, arguments.quick)
+    found = results.result(
+        options, arguments.quick, start, run.metrics, run.details, run.skipped, time.monotonic() - start_s
+    )
+    print(targets.table(found["metrics"]))
+    print(f"written to {results.write(found, arguments.out)}")
+    return 1 if arguments.check and targets.missed(found["metrics"]) else 0
+
+
+def measure(options: Options, quick: bool, cache: Path = CACHE) -> Run:
+    """All scenarios over one data set."""
+    run = Run()
+    serving_core, load_core = cores()
+    with running(options, cache) as system:
+        context = Context(system, QUICK if quick else FULL, serving_core, load_core)
+        system.pin_valkey({load_core})
+        run.take("users", lambda: memory.users(context))
+        run.take("recall", lambda: recall.recall(context))
+        run.take("first start", lambda: _first_start(system, serving_core))
+        server_bytes = _with_server(run, context, quick)
+        run.take("usual stack", lambda: usual_stack.compared(context))
+    run.take("items", lambda: memory.items(context, server_bytes, cache))
+    return run
+
+
+def _with_server(run: Run, context: Context, quick: bool) -> int:
+    """What needs a serving process of its own core; returns how much memory it took when it was ready."""
+    with context.system.serving({context.serving_core}) as server:
+        run.take("ready", lambda: Found({"ready_s": server.ready_s}))
+        server_bytes = resident_bytes(server.pids)
+        run.take("throughput", lambda: speed.throughput(context, server))
+        run.take("latency", lambda: speed.latency(context, server))
+        if not quick:
+            run.take("latency over rate", lambda: speed.over_rate(context, server))
+        run.take("one caller", lambda: speed.one_caller(context, server))
+        run.take("rest", lambda: speed.rest(context, server))
+        run.take("two cores", lambda: speed.two_cores(context, server))
+        run.take("second process", lambda: memory.second_process(context, server))
+    return server_bytes
+
+
+def _first_start(system: System, core: int) -> Found:
+    """A start without the catalogue's file and, maybe, without compiled kernels: it leaves both behind."""
+    with system.serving({core}) as server:
+        return Found({}, {"ready_s": server.ready_s, "snapshot_written": system.wait_for_snapshot()})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

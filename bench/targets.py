@@ -1,0 +1,62 @@
+"""What the project has set out to reach, as one typed list: the order of `metrics` in every result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """One figure. `least` must be reached, `aim` is meant; a figure is better the larger it is, or the smaller."""
+
+    name: str
+    what: str
+    least: float
+    aim: float
+    larger_is_better: bool
+
+    def reaches(self, value: float, bound: float) -> bool:
+        """Whether `value` is at least as good as `bound`."""
+        return value >= bound if self.larger_is_better else value <= bound
+
+    def verdict(self, value: float | None) -> str:
+        """For people."""
+        if value is None:
+            return "not measured"
+        if self.reaches(value, self.aim):
+            return "aim reached"
+        return "reached" if self.reaches(value, self.least) else "MISSED"
+
+
+TARGETS = (
+    Target("recall_at_200", "share of the exact top-200 that retrieval finds", 0.97, 0.99, True),
+    Target("handler_ms_p50", "ms inside the handler at half of saturation, p50", 0.8, 0.5, False),
+    Target("handler_ms_p99", "ms inside the handler at half of saturation, p99", 2.0, 1.0, False),
+    Target("call_over_empty", "a whole call's p50 over an empty call's, one caller", 2.8, 2.0, False),
+    Target("calls_per_core_s", "calls/s of one process on one core", 800, 1_500, True),
+    Target("two_cores_over_one", "throughput of two cores over one", 1.8, 1.95, True),
+    Target("usual_stack_p99_over_ours", "p99 of the stack that is usually written, over ours", 5, 10, True),
+    Target("rest_over_grpc_ms", "ms that REST adds at p50", 0.5, 0.3, False),
+    Target("item_bytes", "resident bytes of an item, all counted", 900, 600, False),
+    Target("user_bytes", "bytes of a user with a full ring in Valkey", 1_024, 600, False),
+    Target("ready_s", "s from a start to ready and warm, bundle and catalogue on disk", 30, 10, False),
+    Target("second_process_share", "memory that a second process adds, over the first's", 0.40, 0.10, False),
+)
+
+
+def table(metrics: Mapping[str, float | None]) -> str:
+    """The figures beside what is to be reached."""
+    lines = [f"{'':<28}{'measured':>12}{'at least':>12}{'aim':>12}  "]
+    for target in TARGETS:
+        value = metrics.get(target.name)
+        shown = "-" if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")
+        lines.append(
+            f"{target.name:<28}{shown:>12}{target.least:>12,g}{target.aim:>12,g}  {target.verdict(value)}"
+        )
+    return "\n".join(lines)
+
+
+def missed(metrics: Mapping[str, float | None]) -> list[str]:
+    """Names of the figures that were not measured or don't reach what they have to."""
+    return [t.name for t in TARGETS if t.verdict(metrics.get(t.name)) in ("MISSED", "not measured")]
