@@ -25,6 +25,7 @@ from gateway.upstream import Upstreams
 
 TIMEOUT_HEADER: Final = "x-request-timeout-ms"
 TRACE_HEADER: Final = "traceparent"
+SERVER_TIMING: Final = "server-timing"  # W3C; runtime/rpc.py sends it
 TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")  # W3C Trace Context
 NEEDS_BODY: Final = ("POST", "PUT", "PATCH")
 
@@ -43,10 +44,11 @@ class Endpoint:
         timeout_ms = timeout_ms_of(request)
         message = await self._message(request, variables)
         try:
-            response = await self.call(message, timeout=timeout_ms / 1000, metadata=metadata_of(request))
+            call = self.call(message, timeout=timeout_ms / 1000, metadata=metadata_of(request))
+            response, timing = await call, server_timing_of(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             raise from_call(error, self.binding.upstream, timeout_ms) from None
-        return Response(self.writer.write(response), media_type="application/json")
+        return Response(self.writer.write(response), 200, timing, "application/json")
 
     async def _message(self, request: Request, variables: dict[str, str]) -> Any:
         message = self.reader.message_class()
@@ -153,6 +155,11 @@ def metadata_of(request: Request) -> tuple[tuple[str, str], ...]:
     trace = request.headers.get(TRACE_HEADER, "")
     request_id = ("x-request-id", request.scope[REQUEST_ID])
     return (request_id, (TRACE_HEADER, trace)) if TRACE.fullmatch(trace) else (request_id,)
+
+
+def server_timing_of(metadata: Any) -> dict[str, str]:
+    """What the service says of where its time went, as a response header; empty when it says nothing."""
+    return {name: value for name, value in metadata or () if name == SERVER_TIMING}
 
 
 def parse_query(raw: bytes) -> list[tuple[str, str]]:

@@ -12,19 +12,18 @@ import structlog
 from numpy.typing import NDArray
 from reco.ingest.v1.event_pb2 import EventType
 from reco.ranking.v1.ranking_service_pb2 import Degradation, InlineEvent
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from profiles.codec import Profile, ProfileDamagedError, applied_offset_of, decode
 from profiles.offsets import offset_for, parse_token
 from profiles.signals import Signal, signal_of
-from profiles.store import read_profile
+from profiles.store import profile_key
 from profiles.subjects import subject_of
+from runtime.redis_reader import RedisReader
 from serving import limits
 from serving.catalogue import Catalogue
 
 EMPTY = decode(None)
-READS_MAX = 32  # at once; the client has 64 connections, and one that is refused would be a degraded answer
 RATING_DEFAULT = 3.0  # an inline rating without a value says that the item was rated, not how
 
 
@@ -81,10 +80,9 @@ def _signal(event: InlineEvent) -> Signal:
 class ProfileReader:
     """Reads profiles within the call's time; what goes wrong degrades the answer and never fails it."""
 
-    def __init__(self, redis: Redis, partition_count: int) -> None:
+    def __init__(self, redis: RedisReader, partition_count: int) -> None:
         self._redis = redis
         self._partition_count = partition_count
-        self._turn = asyncio.Semaphore(READS_MAX)
         self._failing = False
 
     async def read(self, asker: Asker, deadline_s: float) -> tuple[Profile, list[Degradation.ValueType]]:
@@ -122,8 +120,7 @@ class ProfileReader:
 
     async def _read_once(self, subject: str, deadline_s: float) -> bytes | None:
         limit_s = asyncio.get_running_loop().time() + limits.PROFILE_MS_MAX / 1000
-        async with asyncio.timeout_at(min(limit_s, deadline_s)), self._turn:
-            return await read_profile(self._redis, subject)
+        return await self._redis.get(profile_key(subject), min(limit_s, deadline_s))
 
     def _note(self, error: BaseException | None) -> None:
         # Said when it begins and when it ends, not a thousand times a second.

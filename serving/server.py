@@ -22,6 +22,7 @@ from reco.ranking.v1 import (
 from runtime.clock import Clock, SystemClock
 from runtime.postgres import Pool, make_pool
 from runtime.redis_client import connect
+from runtime.redis_reader import RedisReader
 from runtime.rpc import start_server, stop_server
 from runtime.settings import Settings
 from serving import limits
@@ -65,12 +66,14 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         stack.push_async_callback(pool.close)
         redis = connect(settings.redis_url, REDIS_RETRIES_MAX)
         stack.push_async_callback(redis.aclose)
+        reader = RedisReader(settings.redis_url)
+        stack.push_async_callback(reader.aclose)
         catalogue = Catalogue()
         engine = Engine(
             catalogue,
             CatalogueFollower(catalogue, pool, clock, CatalogueFile(settings.models_dir)),
             ModelStore(settings.models_dir, pool, clock),
-            ProfileReader(redis, settings.partition_count),
+            ProfileReader(reader, settings.partition_count),
             Trending(redis, clock),
             EligibilityCache(catalogue),
             clock,

@@ -73,3 +73,58 @@ async def test_call_when_its_caller_goes_away_is_counted_as_cancelled() -> None:
                 await asyncio.sleep(0.01)
     await server.stop(None)
     assert count("OK") == before["OK"]
+
+
+class Answering(ingest_service_pb2_grpc.IngestServiceServicer):
+    """Answers with what it was given, of whatever kind."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    async def DeleteItems(self, request: DeleteItemsRequest, context: Any) -> Any:
+        return self.answer
+
+    def add(self, server: grpc.aio.Server) -> list[str]:
+        ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(self, server)
+        return ["reco.ingest.v1.IngestService"]
+
+
+WHOLE = DeleteItemsResponse(deleted_count=7)
+
+
+@pytest.mark.parametrize(
+    ("answer", "stages"),
+    [
+        (WHOLE, []),
+        (WHOLE.SerializeToString(), []),
+        (rpc.Timed(WHOLE, "profile;dur=0.081"), ["profile;dur=0.081"]),
+        (rpc.Timed(WHOLE.SerializeToString(), "a;dur=1, b;dur=2"), ["a;dur=1", "b;dur=2"]),
+    ],
+    ids=["message", "bytes", "timed message", "timed bytes"],
+)
+async def test_call_when_handler_answers_in_any_form_arrives_with_its_timing(
+    answer: Any, stages: list[str]
+) -> None:
+    def seconds() -> float:
+        labels = {"method": "DeleteItems", "code": "OK"}
+        return metrics.REGISTRY.get_sample_value("reco_rpc_seconds_sum", labels) or 0.0
+
+    server, _, port = await rpc.start_server("127.0.0.1:0", Answering(answer).add)
+    before = seconds()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = ingest_service_pb2_grpc.IngestServiceStub(channel).DeleteItems(REQUEST)
+        assert await call == WHOLE
+        metadata = dict(await call.trailing_metadata())
+    await server.stop(None)
+    *named, total = metadata["server-timing"].split(", ")
+    assert named == stages
+    assert float(total.removeprefix("total;dur=")) == pytest.approx((seconds() - before) * 1000, abs=0.001)
+
+
+async def test_call_when_handler_answers_with_what_is_no_message_is_internal() -> None:
+    server, _, port = await rpc.start_server("127.0.0.1:0", Answering("text").add)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await ingest_service_pb2_grpc.IngestServiceStub(channel).DeleteItems(REQUEST)
+    await server.stop(None)
+    assert raised.value.code() == grpc.StatusCode.INTERNAL
