@@ -50,7 +50,7 @@ def exact_answers(factors: Float32, norms: Float32, queries: Float32, hidden: Ma
 def measure(plan: Plan, retriever: Retriever, factors: Float32, exact: Exact, hidden: Mask = NO_MASK) -> Plan:
     """The plan with its recall and the rows it scanned. The retriever searches by it afterwards."""
     retriever.use(plan)
-    recalls, rows = np.ones(len(exact.queries)), 0
+    recalls, rows = np.ones(max(1, len(exact.queries))), 0
     for i, query in enumerate(exact.queries if exact.count else exact.queries[:0]):
         found = retriever.search(query, exact.count, hidden)
         rows += retriever.row_count

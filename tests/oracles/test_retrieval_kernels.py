@@ -1,0 +1,88 @@
+"""Retrieval's kernels against their plain twins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from retrieval import kernels, lanes
+from retrieval.lanes import BLOCK_ROW_COUNT, CODE_ZERO
+from tests.oracles import retrieval_twins as twins
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@njit
+def _native(*args: object) -> int:
+    return lanes.block_scores(*args)  # type: ignore[return-value, arg-type, no-any-return]
+
+
+@pytest.mark.parametrize("scorer", [_native, lanes.block_scores_plain], ids=["native", "plain"])
+@pytest.mark.parametrize("group_count", [1, 3, 16])
+def test_block_scores_when_compared_with_the_twin_are_the_same(scorer: object, group_count: int) -> None:
+    random = np.random.default_rng(group_count)
+    width = group_count * 4 * BLOCK_ROW_COUNT
+    codes = random.integers(1, 256, 3 * width).astype(np.uint8)
+    signed = random.integers(-127, 128, group_count * 4).astype(np.int8)
+    scales = random.random(3 * BLOCK_ROW_COUNT).astype(np.float32)
+    bias = np.int32(CODE_ZERO * int(signed.astype(int).sum()))
+    for block in range(3):
+        out = np.zeros(BLOCK_ROW_COUNT, dtype=np.float32)
+        own = scales[block * BLOCK_ROW_COUNT : (block + 1) * BLOCK_ROW_COUNT]
+        part = codes[block * width : (block + 1) * width]
+        expected, mask = twins.block_scores(part, signed.view(np.int32), own, 1.5)
+        found = scorer(  # type: ignore[operator]
+            codes,
+            block * width,
+            signed.view(np.int32),
+            scales,
+            block * BLOCK_ROW_COUNT,
+            bias,
+            np.float32(1.5),
+            out,
+        )
+        np.testing.assert_array_equal(out, np.array(expected, dtype=np.float32))
+        assert int(found) == mask
+
+
+@given(st.lists(st.tuples(FLOATS, st.integers(0, 2**31 - 1)), min_size=1, max_size=50))
+def test_keys_when_sorted_order_by_score_then_by_lower_row(pairs: list[tuple[float, int]]) -> None:
+    keys = np.array([kernels.key_of(np.float32(s), r) for s, r in pairs], dtype=np.uint64)
+    kernels.sort_falling(keys, len(keys), np.zeros(len(keys), dtype=np.uint64))
+    found = [(float(kernels.score_of(key)), int(kernels.row_of(key))) for key in keys]
+    assert found == sorted(((s + 0.0, r) for s, r in pairs), key=lambda pair: (-pair[0], pair[1]))
+
+
+@given(st.lists(st.integers(0, 2**63), min_size=1, max_size=300), st.data())
+@settings(deadline=None)
+def test_keep_largest_when_cut_keeps_the_largest_with_the_smallest_last(
+    values: list[int], data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(1, len(values)))
+    keys = np.array(values, dtype=np.uint64)
+    kernels.keep_largest(keys, len(keys), count)
+    expected = sorted(values, reverse=True)[:count]
+    assert sorted((int(key) for key in keys[:count]), reverse=True) == expected
+    assert int(keys[count - 1]) == expected[-1]
+
+
+@given(st.lists(st.integers(-1, 10_000), max_size=60))
+def test_table_when_cleared_is_free_again(rows: list[int]) -> None:
+    table = np.full(128, -1, dtype=np.int32)
+    array = np.array(rows, dtype=np.int32)
+    kernels.enter(array, table)
+    assert {int(row) for row in table if row >= 0} == {row for row in rows if row >= 0}
+    kernels.clear(array, table)
+    assert np.all(table == -1)
+
+
+def test_quantise_when_vector_has_an_odd_length_fills_with_zeros() -> None:
+    query = np.zeros(2, dtype=np.int32)
+    scale, bias = kernels.quantise(np.array([1.0, -2.0, 0.5, 0.0, 2.0], dtype=np.float32), query)
+    codes = query.view(np.int8)
+    assert codes.tolist() == [64, -127, 32, 0, 127, 0, 0, 0]
+    assert bias == CODE_ZERO * int(codes.sum())
+    assert scale == pytest.approx(2 / 127)
