@@ -25,7 +25,7 @@ class GrpcCaller:
         self._channels = [
             grpc.aio.insecure_channel(f"{host}:{target.port}", options=OPTIONS) for _ in range(connections)
         ]
-        self._calls = [channel.unary_unary(target.path) for channel in self._channels]
+        self._calls: list[Any] = [channel.unary_unary(target.path) for channel in self._channels]
         self._requests = _requests(target.path, users)
         self._timeout_s = timeout_s
         self._turn = 0

@@ -114,7 +114,12 @@ def main() -> None:
     parser.add_argument("--redis", required=True, help="URL")
     parser.add_argument("--port", type=int, default=9000, help="on 127.0.0.1 (default: %(default)s)")
     parser.add_argument("--core", type=int, help="run on this core alone")
-    parser.add_argument("--space", choices=SPACES, default="ip", help="hnswlib's (default: %(default)s)")
+    parser.add_argument(
+        "--space",
+        choices=SPACES,
+        default="l2",
+        help="how hnswlib is asked for inner products (default: %(default)s)",
+    )
     parser.add_argument("--ranker", choices=("catboost", "lightgbm"), default="catboost")
     options = parser.parse_args()
     data = bench.dataset.read(options.dataset)
