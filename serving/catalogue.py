@@ -102,6 +102,8 @@ class Catalogue:
     def find(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
         """(m,) int32 keys in the ids' order, -1 for those that are unknown or deleted."""
         keys = self._ids.find_all(list(item_ids))
+        if not len(keys):  # most requests name none
+            return keys
         known = np.flatnonzero(keys >= 0)
         keys[known[self._flags[keys[known]] & DELETED != 0]] = -1
         return keys
