@@ -32,8 +32,8 @@ def list_models(json: Json = False) -> None:
     if json:
         print_json({"models": models})
         return
-    columns = ("version", "state", "ndcg@10", "ranker", "items", "events", "MB")
-    print_table(columns, [_row(model) for model in models], right=(2, 4, 5, 6))
+    columns = ("version", "state", "ndcg@10", "ranker", "retrieval", "items", "events", "MB")
+    print_table(columns, [_row(model) for model in models], right=(2, 5, 6, 7))
     for model in models:
         if model["note"]:
             console.print(f"{model['version']}: {model['note']}", markup=False)
@@ -90,10 +90,20 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         state,
         "" if quality is None else f"{quality:.4f}",
         "yes" if model["has_ranker"] else "no",
+        _retrieval(metrics),
         str(model["item_count"]),
         str(model["event_count"]),
         f"{model['size_bytes'] / 1e6:.1f}",
     )
+
+
+def _retrieval(metrics: dict[str, float]) -> str:
+    """How its items are searched, by the figures of retrieval/plan.py; empty for a model that was published without."""
+    if "retrieval_us" not in metrics:
+        return ""
+    head, probes = int(metrics["retrieval_head_count"]), int(metrics["retrieval_probe_count"])
+    parts = [f"head {head}"] * (head > 0) + [f"{probes} cells"] * (probes > 0)
+    return f"{' + '.join(parts) or 'exact'}, {metrics['retrieval_us']:.0f} us"
 
 
 def _print_model(model: pb.Model, json: bool) -> None:

@@ -63,6 +63,17 @@ def plan_of(params: Mapping[str, Any]) -> Plan:
     return Plan(**{field.name: stored[field.name] for field in fields(Plan) if field.name in stored})
 
 
+def figures_of(plan: Plan) -> dict[str, float]:
+    """What a model's metrics say of its plan, by name; cli/models.py shows it."""
+    return {
+        "retrieval_head_count": float(plan.head_count),
+        "retrieval_probe_count": float(plan.probe_count),
+        "retrieval_recall_at_200": plan.recall_mean,
+        "retrieval_recall_at_200_p5": plan.recall_p5,
+        "retrieval_us": plan.time_us,
+    }
+
+
 def in_words(plan: Plan) -> str:
     """The plan for people, on one line."""
     if plan.kind == EXACT:

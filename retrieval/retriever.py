@@ -22,6 +22,7 @@ Mask = NDArray[np.uint8]
 NO_MASK: Mask = np.zeros(0, dtype=np.uint8)  # nothing is hidden
 NO_ROWS: Int32 = np.zeros(0, dtype=np.int32)
 _NO_FLOATS: Float32 = np.zeros(0, dtype=np.float32)
+_PAGE_BYTES = 4_096  # of the memory that files are mapped in
 _WIDER = 4  # how much wider a search that found too few tries again
 
 
@@ -76,6 +77,17 @@ class Retriever:
         if plan.kind != EXACT and self.layout is None:
             raise ValueError("these arrays allow an exact search only")
         self.plan = plan
+
+    def warm(self) -> None:
+        """Touches every page and runs every kernel, so that no request waits for a disk or a compiler."""
+        for array in self.layout.to_arrays().values() if self.layout else ():
+            array.reshape(-1).view(np.uint8)[::_PAGE_BYTES].sum()
+        if not len(self._factors):
+            return
+        blocked, hidden = np.zeros(1, dtype=np.int32), np.zeros(len(self._factors), dtype=np.uint8)
+        for shown in (None, blocked):
+            self.search(self._factors[0], limits.COUNT, hidden, blocked, shown)
+            self.nearest(0, limits.COUNT, hidden, NO_ROWS, shown)
 
     def search(
         self,

@@ -81,6 +81,13 @@ MODEL_SWAP_SECONDS = Histogram(
 MODEL_REFUSED_TOTAL = Counter(
     "reco_model_refused_total", "Models that serving would not load.", ["reason"], registry=REGISTRY
 )
+RETRIEVAL_RECALL = Gauge(
+    "reco_retrieval_recall", "Share of the exact best 200 that the loaded plan finds for recent users.",
+    registry=REGISTRY,
+)  # fmt: skip
+RETRIEVAL_HIDDEN_SHARE = Gauge(
+    "reco_retrieval_hidden_share", "Share of the model's items that may not be answered.", registry=REGISTRY
+)
 JOB_SECONDS = Histogram(
     "reco_job_seconds", "Time of one job.", ["job", "outcome"],
     buckets=(0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800), registry=REGISTRY,

@@ -86,3 +86,4 @@ def _warm(model: LoadedModel) -> None:
     found = gather(rows, codes, times, vector, arrays, model.workspace)
     score(found.rows, rows, codes, times, now, vector, arrays, model.workspace)
     similar_items(int(rows[0]), 1, arrays)
+    model.retriever.warm()

@@ -127,6 +127,7 @@ async def _publish(settings: Settings, pool: Pool, log: RunLog, candidate: Candi
         candidate.metrics,
         candidate.event_count,
         candidate.note,
+        queries=candidate.queries,
     )
     structlog.get_logger().info(
         "published", version=outcome.version, activated=outcome.activated, reason=outcome.reason

@@ -19,7 +19,7 @@ from reco.errors.v1 import error_reason_pb2
 import bundle
 from bundle import registry
 from bundle.manifest import FEATURES_PARAM, Manifest
-from retrieval import build, in_words
+from retrieval import build, figures_of, in_words
 from retrieval.order import by_norm
 from runtime.clock import Clock, SystemClock
 from runtime.errors import DependencyError, NotFoundError, RecoError
@@ -160,6 +160,7 @@ def _write(
     built = build(arrays["factors"], arrays["factor_norms"], queries)
     structlog.get_logger().info("retrieval planned", plan=in_words(built.plan), reason=built.plan.reason)
     try:
+        metrics = {**metrics, **figures_of(built.plan)}
         path = bundle.write(
             models_dir, version, {**arrays, **built.arrays}, {**params, **built.params}, metrics, {}, now_s
         )

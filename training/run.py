@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.config import Config, Progress
 from training.dataset import Dataset
 from training.evaluate import figures, model_ranks
 from training.fit import fit_base
+from training.queries import user_vectors
 from training.ranker import fit_ranker
 from training.split import Holdout, leave_last_out
 from vectorizer.model import ModelArrays
@@ -25,6 +27,7 @@ class Candidate:
     metrics: Mapping[str, float]  # such as "vectorizer_ndcg_at_10", from the held-out events
     event_count: int
     note: str
+    queries: NDArray[np.float32]  # (m, d) float32, vectors of users
 
 
 Publish = Callable[[Candidate], None]
@@ -41,11 +44,13 @@ def train(dataset: Dataset, config: Config, first: bool, publish: Publish, progr
     evaluated = fit_base(holdout.train, config.base, progress)
     metrics = _metrics("vectorizer", holdout, evaluated)
     base = fit_base(dataset, config.base, progress)
+    queries = user_vectors(dataset, base)
     if first:
-        publish(Candidate(base, metrics, len(dataset), "without a ranker, which is being fitted"))
+        note = "without a ranker, which is being fitted"
+        publish(Candidate(base, metrics, len(dataset), note, queries))
     forest, params = fit_ranker(holdout.train, config.base, config.ranker, progress)
     metrics = metrics | _metrics("ranker", holdout, evaluated.with_forest(forest, params))
-    publish(Candidate(base.with_forest(forest, params), metrics, len(dataset), ""))
+    publish(Candidate(base.with_forest(forest, params), metrics, len(dataset), "", queries))
 
 
 def _metrics(name: str, holdout: Holdout, model: ModelArrays) -> dict[str, float]:
