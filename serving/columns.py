@@ -24,12 +24,12 @@ Keys = NDArray[np.int64]
 State = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-_WHOLE = (np.int8, np.int16, np.int32)
+_WHOLE = {np.dtype(t): (int(np.iinfo(t).min), int(np.iinfo(t).max)) for t in (np.int8, np.int16, np.int32)}
 
 
 def none_of(dtype: np.dtype[Any]) -> float:
     """What stands for no number in an array of this type: NaN, or the least whole number."""
-    return float(np.iinfo(dtype).min) if dtype.kind == "i" else np.nan
+    return _WHOLE[dtype][0] if dtype in _WHOLE else np.nan
 
 
 def smallest(values: NDArray[np.float64]) -> np.dtype[Any]:
@@ -37,9 +37,9 @@ def smallest(values: NDArray[np.float64]) -> np.dtype[Any]:
     values = values[~np.isnan(values)]
     low, high = values.min(initial=0.0), values.max(initial=0.0)
     if np.isfinite(high - low) and (values == np.rint(values)).all():
-        for whole in _WHOLE:
-            if np.iinfo(whole).min < low and high <= np.iinfo(whole).max:
-                return np.dtype(whole)
+        for whole, (none, limit) in _WHOLE.items():
+            if none < low and high <= limit:
+                return whole
     with np.errstate(over="ignore"):  # what is too large is infinite, and differs
         return np.dtype(np.float32 if (values.astype(np.float32) == values).all() else np.float64)
 
@@ -78,9 +78,9 @@ class NumberColumn:
         return out
 
     def _holds(self, value: float) -> bool:
-        if self.array.dtype.kind == "i":
-            limits = np.iinfo(self.array.dtype)
-            return limits.min < value <= limits.max and value == int(value)
+        if self.array.dtype in _WHOLE:
+            none, limit = _WHOLE[self.array.dtype]
+            return none < value <= limit and value == int(value)
         return self.array.dtype == np.float64 or (abs(value) < FLOAT32_MAX and np.float32(value) == value)
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
@@ -107,15 +107,13 @@ class TextColumn:
     def __init__(self) -> None:
         self.words = TextTable(NO_WORD + 1)
         self.codes: np.ndarray = np.zeros(0, dtype=np.uint8)
-        self._size = 0  # one more than the largest key that was put
 
     def put_all(self, keys: Keys, values: Sequence[str | None]) -> None:
         """Puts the texts of distinct keys (m,), for which there is room."""
         codes = self.words.numbers_of(values)
         self.codes = widened(self.codes, self.words.size)
         store(self.codes, keys, codes)
-        self._size = max(self._size, int(keys.max()) + 1)
-        if self.words.size > max(WORD_COUNT_MIN, 2 * self._size):  # at least half are nobody's
+        if self.words.size > max(WORD_COUNT_MIN, 2 * len(self.codes)):  # at least half are nobody's
             self._forget()
 
     def reserve(self, length: int) -> None:
@@ -138,14 +136,13 @@ class TextColumn:
     def state(self) -> State:
         """Plain values, and arrays by name."""
         params, arrays = self.words.state()
-        return {**params, "keys": self._size}, {**arrays, "codes": self.codes}
+        return params, {**arrays, "codes": self.codes}
 
     @classmethod
     def of_state(cls, params: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TextColumn:
         """The column of `state`."""
         column = cls()
         column.words, column.codes = TextTable.of_state(params, arrays), arrays["codes"]
-        column._size = params["keys"]
         return column
 
 

@@ -13,6 +13,9 @@ ROOM_PART = 8
 ROOM_COUNT_MIN = 1_024
 FEW = 8  # so many values are put one by one: numpy takes longer to begin with than that
 
+# Asked for with each single change, where numpy's own answer would take most of the time.
+WHOLE_MAX = {np.dtype(t): int(np.iinfo(t).max) for t in (np.uint8, np.uint16, np.uint32, np.int64)}
+
 
 def room_for(size: int) -> int:
     """How long an array is made that must hold `size` values."""
@@ -36,16 +39,16 @@ def lengthened(array: np.ndarray, length: int, fill: float) -> np.ndarray:
 
 def widened(array: np.ndarray, value_max: int) -> np.ndarray:
     """The array of whole numbers from 0 on in a type that holds `value_max` as well."""
-    if value_max <= np.iinfo(array.dtype).max:
+    if value_max <= WHOLE_MAX[array.dtype]:
         return array
-    return array.astype(next(t for t in (np.uint16, np.uint32, np.int64) if value_max <= np.iinfo(t).max))
+    return array.astype(next(t for t in (np.uint16, np.uint32, np.int64) if value_max <= WHOLE_MAX[np.dtype(t)]))
 
 
 def store(array: np.ndarray, keys: NDArray[np.int64], values: Any) -> None:
     """array[keys] = values, where that changes something: pages mapped from a file stay shared until they are written."""
     if len(keys) <= FEW:
         for key, value in zip(keys.tolist(), values, strict=True):
-            if array[key] != value:
+            if array.item(key) != value:
                 array[key] = value
         return
     values = np.asarray(values, dtype=array.dtype)

@@ -112,7 +112,7 @@ def put_texts(
             used += length
         else:
             starts[number] = starts[before]  # the same text under another number: it moves
-            starts[before] = 0
+            starts[before] = lengths[before] = 0
         lengths[number] = length
         slots[slot] = number + 1
     return next_number, used, taken

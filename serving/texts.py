@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving import text_kernels
-from serving.rooms import grown, lengthened, widened
+from serving.rooms import WHOLE_MAX, grown, lengthened, widened
 
 SLOT_LOAD_MAX = 0.6  # of the hash table; beyond, runs of taken slots get long
 SLOT_COUNT_MIN = 64
@@ -58,7 +58,7 @@ class TextTable:
 
     def put_bytes(self, numbers: Numbers, data: NDArray[np.uint8]) -> None:
         """As `put`, of texts as `joined` gives them."""
-        longest = len(data) if len(data) <= np.iinfo(self.lengths.dtype).max else _longest(data)
+        longest = len(data) if len(data) <= WHOLE_MAX[self.lengths.dtype] else _longest(data)
         self._make_room(data, numbers, longest)
         self.size, self.used, taken = text_kernels.put_texts(
             data, numbers, self.size, self.data, self.used, self.starts, self.lengths, self.slots

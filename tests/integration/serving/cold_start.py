@@ -21,6 +21,7 @@ from tests.integration.serving.conftest import connected
 
 MODULES = (
     "serving.kernels",
+    "serving.text_kernels",
     "profiles.kernels",
     "vectorizer.features",
     "vectorizer.foldin",
@@ -29,7 +30,12 @@ MODULES = (
 REQUESTS = (
     RecommendRequest(),
     RecommendRequest(user_id="ann", include_seen=True, page_size=200),
-    RecommendRequest(user_id="ann", diversity=0.5, filter="categories:War AND year > 1985", min_score=-1e9),
+    RecommendRequest(
+        user_id="ann",
+        diversity=0.5,
+        filter='categories:War AND year > 1985 title:T title>"A"',
+        min_score=-1e9,
+    ),
     RecommendRequest(user_id="nobody", recent_events=[InlineEvent(item_id="i1")], context_item_ids=["i2"]),
     RecommendRequest(session_id="s", exclude_item_ids=["i1"], filter="brand:b"),
 )
