@@ -191,7 +191,8 @@ def check_ports(settings: Settings) -> None:
         settings.ingest_port: "RECO_INGEST_PORT",
         settings.ranking_port: "RECO_RANKING_PORT",
     }
-    wanted |= dict.fromkeys(range(base, base + 4), "RECO_METRICS_PORT_BASE")
+    further = range(base + 11, base + 10 + settings.ranking_processes)  # as in serving/__main__.py
+    wanted |= dict.fromkeys((*range(base, base + 4), *further), "RECO_METRICS_PORT_BASE")
     for port, name in wanted.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -24,8 +24,11 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
 
-def run(process: str, main: Main) -> None:
-    """Runs `main(settings, stop)` until it returns; SIGINT and SIGTERM set `stop`. Ends the program with its exit code."""
+def run(process: str, main: Main, prepare: Callable[[Settings], Main] | None = None) -> None:
+    """Runs `main(settings, stop)` until it returns; SIGINT and SIGTERM set `stop`. Ends the program with its exit code.
+
+    `prepare` may do what must be done before there is an event loop (fork), and says what to run in place of `main`.
+    """
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -33,6 +36,7 @@ def run(process: str, main: Main) -> None:
     configure_logging(process, settings.log_level)
     log = structlog.get_logger()
     try:
+        main = prepare(settings) if prepare else main
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run_until_stopped(main, settings))
     except SettingsError as error:  # what only this process finds wrong

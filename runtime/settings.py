@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # A write's offset names each partition that it touched, in some 24 characters, and minimum_offset takes 4,096.
 PARTITION_COUNT_MAX = 128
+# One a core is all that helps; each holds ten connections of Postgres' hundred or more.
+RANKING_PROCESSES_MAX = 32
 
 
 class Settings(BaseSettings):
@@ -33,6 +35,12 @@ class Settings(BaseSettings):
     )
     ingest_port: int = Field(7101, ge=0, le=65535, description="gRPC: IngestService.")
     ranking_port: int = Field(7102, ge=0, le=65535, description="gRPC: RankingService and ModelService.")
+    ranking_processes: int = Field(
+        1,
+        ge=1,
+        le=RANKING_PROCESSES_MAX,
+        description="Serving processes behind ranking_port. Each connection stays with one of them: let clients open several channels.",
+    )
     ingest_target: str = Field(
         "", description="host:port where the gateway finds ingest; empty: host and ingest_port."
     )
@@ -44,7 +52,7 @@ class Settings(BaseSettings):
         7110,
         ge=1024,
         le=65000,
-        description="Prometheus: ingest at this port, consumer +1, ranking +2, worker +3; the gateway serves its own at /metrics.",
+        description="Prometheus: ingest at this port, consumer +1, ranking +2 (its further processes +11, +12, ...), worker +3; the gateway serves its own at /metrics.",
     )
 
     partition_count: int = Field(

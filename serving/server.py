@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 import structlog
@@ -33,6 +35,7 @@ from serving.eligibility import EligibilityCache
 from serving.engine import Engine
 from serving.model_store import ModelStore
 from serving.models_service import ModelService
+from serving.processes import ALONE, Place
 from serving.profile import ProfileReader
 from serving.service import RankingService
 from serving.trending import Trending
@@ -42,6 +45,7 @@ SERVICES = (
     ranking_service_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
+GC_THRESHOLDS = (20_000, 20, 50)  # Python's are 700, 10, 10: some collection every few requests
 REDIS_RETRIES_MAX = (
     1  # a connection that was cut is made anew at once; a store that is away is not waited for
 )
@@ -57,7 +61,9 @@ class Serving:
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Serving]:
+async def running(
+    settings: Settings, clock: Clock | None = None, place: Place = ALONE
+) -> AsyncIterator[Serving]:
     """Starts everything, warm; stops everything at the end. Stores that are away are no reason not to start."""
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
@@ -79,12 +85,15 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             clock,
             os.urandom,
         )
-        port = await _serve(stack, settings, engine, pool)
+        port = await _serve(stack, settings, engine, pool, place)
         yield Serving(engine, pool, port)
 
 
-async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool: Pool) -> int:
-    """The port opens at once and health says NOT_SERVING until kernels, catalogue and model are there."""
+async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool: Pool, place: Place) -> int:
+    """The port opens at once and health says NOT_SERVING until kernels, catalogue and model are there.
+
+    Of several processes none opens the port before all are ready: the kernel would send connections to those that aren't.
+    """
 
     def add_services(server: grpc.aio.Server) -> list[str]:
         ranking_service_pb2_grpc.add_RankingServiceServicer_to_server(RankingService(engine), server)
@@ -92,14 +101,22 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
         return list(SERVICES)
 
     address = f"{settings.host}:{settings.ranking_port}"
-    server, health, port = await start_server(address, add_services, ready=False)
-    stack.push_async_callback(stop_server, server, health)
+    start = partial(start_server, address, add_services, ready=False, shares_port=place.ready is not None)
+    if place.ready is None:
+        server, health, port = await start()
+        stack.push_async_callback(stop_server, server, health)
     await asyncio.to_thread(warm_up)
     await asyncio.gather(engine.follower.follow(), engine.trending.refresh(), engine.models.follow())
+    if place.ready is not None:
+        await place.all_ready()
+        server, health, port = await start()
+        stack.push_async_callback(stop_server, server, health)
     _repeat(stack, engine.follower.follow, limits.CATALOG_PERIOD_S)
-    _repeat(stack, engine.follower.save, limits.CATALOG_PERIOD_S)  # it knows itself whether that is due
+    if place.index == 0:  # all have the same view, one file is enough
+        _repeat(stack, engine.follower.save, limits.CATALOG_PERIOD_S)  # it knows itself whether that is due
     _repeat(stack, engine.trending.refresh, limits.TRENDING_PERIOD_S)
     _repeat(stack, engine.models.follow, limits.MODEL_PERIOD_S)
+    settle()
     for name in ("", *SERVICES):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     model = engine.models.current
@@ -107,6 +124,16 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
         "ready", port=port, items=engine.catalogue.size, model=model.version if model else None
     )
     return port
+
+
+def settle() -> None:
+    """What is there now stays: the collector need not look at it again, nor run for a few requests' small objects.
+
+    A full collection walks every container there is; requests make hardly any cycles.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _repeat(stack: AsyncExitStack, look: Callable[[], Awaitable[object]], period_s: float) -> None:

@@ -12,6 +12,7 @@ import threading
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -129,3 +130,80 @@ async def test_process_when_ready_compiles_nothing_any_more(modelled: World) -> 
     result = json.loads(output.decode().splitlines()[-1])
     assert result["warm"] > 10
     assert result["late"] == {}
+
+
+async def test_processes_when_one_is_killed_is_started_again_and_all_stop_on_sigterm(
+    modelled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECO_RANKING_PROCESSES", "2")
+    port, base = free_port(), free_port()
+    async with process(modelled, port, base) as child:
+        async with asyncio.timeout(START_S_MAX):
+            while not await answers_anew(port):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(POLL_S)
+        children = children_of(child.pid)
+        os.kill(children[0], signal.SIGKILL)
+        async with asyncio.timeout(START_S_MAX):
+            while not set(children_of(child.pid)) - set(children):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(POLL_S)
+        texts = [await metrics_of(base + offset) for offset in (2, 11)]
+        both = children_of(child.pid)
+        child.send_signal(signal.SIGTERM)
+        code = await child.wait()
+        assert child.stderr is not None
+        log = (await child.stderr.read()).decode()
+    assert len(children) == 2
+    assert len(both) == 2
+    assert all("reco_model_info" in text for text in texts)
+    assert code == 0, log
+    assert "Traceback" not in log
+    assert "a process died" in log
+    assert not any(is_running(pid) for pid in both)
+
+
+async def test_processes_when_a_setting_is_missing_end_with_what_to_set(
+    modelled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECO_RANKING_PROCESSES", "2")
+    world = World(modelled.settings.model_copy(update={"postgres_url": ""}), modelled.redis)
+    async with process(world, free_port(), free_port()) as child:
+        _, log = await asyncio.wait_for(child.communicate(), START_S_MAX)
+    assert child.returncode == 1
+    assert b"RECO_POSTGRES_URL is not set" in log
+
+
+async def test_processes_when_the_port_is_taken_say_so(
+    modelled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECO_RANKING_PROCESSES", "2")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        async with process(modelled, taken.getsockname()[1], free_port()) as child:
+            _, log = await asyncio.wait_for(child.communicate(), START_S_MAX)
+    assert child.returncode == 1
+    assert b"RECO_RANKING_PORT" in log
+
+
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def children_of(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(part) for part in text.split()]
+
+
+async def answers_anew(port: int) -> bool:
+    """Over a connection of its own: with several processes, whichever gets it."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        return await is_serving(health_pb2_grpc.HealthStub(channel))
+
+
+async def metrics_of(port: int) -> str:
+    url = f"http://127.0.0.1:{port}/metrics"
+    async with asyncio.timeout(START_S_MAX):
+        while True:
+            try:
+                return await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+            except OSError:
+                await asyncio.sleep(POLL_S)
