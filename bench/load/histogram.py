@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hdrh.histogram import HdrHistogram
+from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]  # ships no types
 
 from bench.load.limits import HISTOGRAM_DIGITS, HISTOGRAM_MAX_US, HISTOGRAM_MIN_US, PERCENTILES
 

@@ -14,7 +14,6 @@ from vectorizer.model import ModelArrays
 from vectorizer.signals import SIGNAL_LIKINGS, SIGNAL_WEIGHTS
 from vectorizer.sources import DECAY_FAST, DECAY_LONG, DECAY_SLOW, SIMILAR_SLOW, TRANSITION_SLOW
 
-CANDIDATE_COUNT = 200  # as many as the engine ranks
 Rows = NDArray[np.int32]
 
 
@@ -23,9 +22,9 @@ class Lists:
     """What the recent events' lists add up to: rows (u,) ascending, sums (u, 8) with the columns of vectorizer.sources."""
 
     rows: Rows
-    sums: NDArray[np.float64]
+    sums: NDArray[np.floating]
 
-    def of(self, rows: Rows) -> NDArray[np.float64]:
+    def of(self, rows: Rows) -> NDArray[np.floating]:
         """(k, 8): the sums of any rows, 0 where there are none."""
         if not len(self.rows):
             return np.zeros((len(rows), 8))
@@ -79,24 +78,25 @@ def lists(ring: Ring, model: ModelArrays) -> Lists:
 def candidates(
     seen: Rows, vector: NDArray[np.float32], found: Lists, model: ModelArrays, index: Index
 ) -> Rows:
-    """(k,) distinct rows, at most CANDIDATE_COUNT: personal, transitions, similar, then popular ones where few were found."""
-    parts = []
+    """(k,) distinct rows, at most CANDIDATE_LIMIT: each source's quota, then who has more, then popular ones."""
+    near = np.zeros(0, dtype=np.int32)
     if vector.any():
         near = index.nearest(vector, limits.PERSONAL_COUNT_MAX + len(seen))
-        parts.append(near[~np.isin(near, seen)][: limits.PERSONAL_COUNT_MAX])
+        near = near[~np.isin(near, seen)][: limits.PERSONAL_COUNT_MAX]
     free = ~np.isin(found.rows, seen)
-    for column, count in (
-        (TRANSITION_SLOW, limits.TRANSITION_COUNT_MAX),
-        (SIMILAR_SLOW, limits.SIMILAR_COUNT_MAX),
-    ):
-        sums = np.where(free, found.sums[:, column], 0.0)
-        best = np.argsort(-sums, kind="stable")[:count]
-        parts.append(found.rows[best[sums[best] > 0]])
-    rows = _distinct(np.concatenate(parts))
-    if len(rows) < limits.POPULAR_COUNT_MIN:
-        popular = model.popularity_order[: limits.POPULAR_COUNT_MIN + len(rows) + len(seen)]
-        rows = _distinct(np.concatenate([rows, popular[~np.isin(popular, seen)]]))[: limits.POPULAR_COUNT_MIN]
-    return rows[:CANDIDATE_COUNT]
+    next_, like = (_best(found, free, column) for column in (TRANSITION_SLOW, SIMILAR_SLOW))
+    quotas = ((near, limits.PERSONAL_QUOTA), (next_, limits.TRANSITION_QUOTA), (like, limits.SIMILAR_QUOTA))
+    rows = _distinct(np.concatenate([part[:quota] for part, quota in quotas] + [near, next_, like]))
+    if len(rows) < limits.CANDIDATE_LIMIT:
+        popular = model.popularity_order[: limits.CANDIDATE_LIMIT + len(rows) + len(seen)]
+        rows = _distinct(np.concatenate([rows, popular[~np.isin(popular, seen)]]))
+    return rows[: limits.CANDIDATE_LIMIT]
+
+
+def _best(found: Lists, free: NDArray[np.bool_], column: int) -> Rows:
+    sums = np.where(free, found.sums[:, column], 0.0)
+    best = np.argsort(-sums, kind="stable")[: limits.CANDIDATE_LIMIT]
+    return found.rows[best[sums[best] > 0]]
 
 
 def _distinct(rows: Rows) -> Rows:

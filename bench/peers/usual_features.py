@@ -45,7 +45,7 @@ def features(
 
 
 def _slow(ring: Ring) -> NDArray[np.float64]:
-    return np.exp(-0.1 * np.arange(len(ring) - 1, -1, -1))
+    return np.asarray(np.exp(-0.1 * np.arange(len(ring) - 1, -1, -1)))
 
 
 def _cosines(out: Matrix, ring: Ring, factors: Matrix, norms: Matrix, model: ModelArrays) -> None:

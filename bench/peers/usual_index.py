@@ -71,7 +71,7 @@ class Graph:
         query = np.append(vector, np.float32(0)) if self._space == "l2" else vector
         asked = max(count, self.ef) if self._space == "cosine" else count
         labels, _ = self._index.knn_query(query, k=min(asked, len(self._factors)), num_threads=1)
-        rows = labels[0].astype(np.int32)
+        rows: Rows = labels[0].astype(np.int32)
         if self._space == "cosine":
             rows = rows[np.argsort(-(self._factors[rows] @ vector), kind="stable")]
         return rows[:count]

@@ -20,8 +20,8 @@ def key_of(user: str) -> str:
     return f"usual:ring:{user}"
 
 
-def decode(packed: bytes | None) -> Ring:
-    """(m,) records, oldest first; none for an unknown user."""
+def decode(packed: Any) -> Ring:
+    """(m,) records, oldest first, from Redis' bytes; none from None, for an unknown user."""
     return np.frombuffer(packed or b"", dtype=EVENT)
 
 
