@@ -15,7 +15,7 @@ from serving.kernels import clear_slots, fill_keys, merge_keys
 from serving.model import LoadedModel
 from serving.profile import Ring
 from serving.trending import TrendingList
-from vectorizer import gather
+from vectorizer import NO_MASK, gather
 from vectorizer.limits import CANDIDATE_COUNT_MAX, PERSONAL_COUNT_MAX
 from vectorizer.sources import PERSONAL, POPULAR, SIMILAR, TRANSITION
 
@@ -84,7 +84,9 @@ class Gatherer:
         hidden = model.rows_of(blocked_keys)
         hidden = np.concatenate([eligible.hidden_rows, hidden[hidden >= 0]])
         personal = _from_index(model, vector, hidden, rows)
-        found = gather(rows, ring.codes, ring.times, vector, model.arrays, model.workspace, hidden, personal)
+        found = gather(
+            rows, ring.codes, ring.times, vector, model.arrays, model.workspace, NO_MASK, hidden, personal
+        )
         self._take(model.arrays.item_keys[found.rows], found.sources)
         room = limits.TRENDING_COUNT_MAX
         self._merge(trending.keys, TRENDING, room, eligible, blocked)

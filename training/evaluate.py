@@ -134,7 +134,7 @@ def _rank(
     vector = vectorize(rows, codes, times, model, workspace)
     whole = model.factors @ vector if vector.any() else model.popularity.copy()
     if model.has_ranker and vector.any():
-        found = gather(rows, codes, times, vector, model, workspace, excluded_rows=seen).rows
+        found = gather(rows, codes, times, vector, model, workspace, blocked_rows=seen).rows
         ranked = score(found, rows, codes, times, now, vector, model, workspace)
         whole[found] = ranked - ranked.min() + whole.max() + 1.0
     return rank_of(row, whole, seen)

@@ -117,7 +117,7 @@ def _group(
     ring = before[-RING_EVENT_COUNT_MAX:]
     rows, codes, times = seen[-RING_EVENT_COUNT_MAX:], dataset.codes[ring], dataset.times[ring]
     vector = vectorize(rows, codes, times, model, workspace)
-    found = gather(rows, codes, times, vector, model, workspace, excluded_rows=seen[seen >= 0]).rows
+    found = gather(rows, codes, times, vector, model, workspace, blocked_rows=seen[seen >= 0]).rows
     if row in seen or row not in found or len(found) < 2:
         return None
     now = int(dataset.times[target])

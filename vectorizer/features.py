@@ -9,9 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from vectorizer.lanes import lowest_bit
 from vectorizer.limits import SESSION_GAP_S
 from vectorizer.model import BUCKET_EDGE_COUNT, Float32, Int32
 from vectorizer.sources import ACCUMULATOR_COUNT, inner_product
+from vectorizer.table import find
 
 FEATURES = (
     "personal",  # inner product with the user's vector
@@ -106,6 +108,8 @@ def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
     vector: Float32,
     slow_vector: Float32,
     fast_vector: Float32,
+    slots: Int32,
+    state: Int32,
     sums: Float32,
     factors: Float32,
     factor_norms: Float32,
@@ -123,7 +127,7 @@ def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
     """Writes FEATURES of each candidate to out[:, :k].
 
     candidates (k,) int32 known rows; rows (m,) int32 oldest first, -1 skipped; likings (m,) float32; times (m,)
-    uint32; now unix seconds; vectors (d,) float32; sums (n, 8) as `accumulate` leaves it; the other arrays as in
+    uint32; now unix seconds; vectors (d,) float32; slots, state and sums as `accumulate` leaves them; the other arrays as in
     ModelArrays; out (F, >= k) float32.
     """
     item_count = popularity.shape[0]
@@ -156,11 +160,12 @@ def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
             released_sum += slow * released[row]
             released_weight += slow
         mask = categories[row]
-        for bit in range(CATEGORY_COUNT_MAX):
-            if (mask >> np.uint64(bit)) & np.uint64(1):
-                slow_share[bit] += slow
-                fast_share[bit] += fast
-                liked_share[bit] += likings[m]
+        while mask != np.uint64(0):
+            bit = lowest_bit(mask)
+            slow_share[bit] += slow
+            fast_share[bit] += fast
+            liked_share[bit] += likings[m]
+            mask &= mask - np.uint64(1)
     slow_total = max(slow_total, 1e-6)
     fast_total = max(fast_total, 1e-6)
     long_total = max(long_total, 1.0)
@@ -178,8 +183,9 @@ def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
         out[0, c] = personal
         out[1, c] = inner_product(slow_vector, factor)
         out[2, c] = personal / (vector_norm * norm)
+        place = find(slots, state, row)
         for a in range(ACCUMULATOR_COUNT):
-            out[3 + a, c] = sums[row, a]
+            out[3 + a, c] = sums[place, a] if place >= 0 else np.float32(0.0)
         best = last = 0.0
         for r in range(RECENT_ITEM_COUNT):
             other = recent[r]
@@ -206,12 +212,13 @@ def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
         mask = categories[row]
         slow_sum = fast_sum = liked_sum = 0.0
         bits = 0
-        for bit in range(CATEGORY_COUNT_MAX):
-            if (mask >> np.uint64(bit)) & np.uint64(1):
-                slow_sum += slow_share[bit]
-                fast_sum += fast_share[bit]
-                liked_sum += liked_share[bit]
-                bits += 1
+        while mask != np.uint64(0):
+            bit = lowest_bit(mask)
+            slow_sum += slow_share[bit]
+            fast_sum += fast_share[bit]
+            liked_sum += liked_share[bit]
+            bits += 1
+            mask &= mask - np.uint64(1)
         bits = max(bits, 1)
         out[22, c] = slow_sum / (slow_total * bits)
         out[23, c] = fast_sum / (fast_total * bits)

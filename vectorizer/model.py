@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vectorizer.limits import LIST_COUNT_MAX
+
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 
@@ -84,6 +86,12 @@ class ModelArrays:
                 )
             if name not in _NOT_BY_ITEM and len(array) != len(self.item_keys):
                 raise ModelError(f"{name} has {len(array)} rows for {len(self.item_keys)} items")
+
+        for name in ("neighbours", "transitions"):
+            if getattr(self, name).shape[1] > LIST_COUNT_MAX:
+                raise ModelError(
+                    f"{name} are more than {LIST_COUNT_MAX} an item: a request has no room for them"
+                )
 
     @property
     def item_count(self) -> int:

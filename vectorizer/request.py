@@ -12,18 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorizer import limits, sources
+from vectorizer import limits
 from vectorizer.features import fill_features
 from vectorizer.foldin import event_weights, fold_in
 from vectorizer.forest import score_forest
 from vectorizer.model import Float32, Int32, ModelArrays
 from vectorizer.signals import SIGNAL_LIKINGS, SIGNAL_WEIGHTS
-from vectorizer.sources import accumulate, best_accumulated, best_personal, clear, merge
+from vectorizer.sources import accumulate, best_personal, block, unite
 from vectorizer.workspace import Workspace
 
 Codes = NDArray[np.uint8]
 Times = NDArray[np.uint32]
+Mask = NDArray[np.uint8]
 NO_ROWS: Int32 = np.zeros(0, dtype=np.int32)
+NO_MASK: Mask = np.zeros(0, dtype=np.uint8)  # nothing is hidden
+
+
+# An argument, not a constant of the kernel: numba's cache would keep the old one when limits.py changes.
+QUOTAS: Int32 = np.array(
+    [limits.PERSONAL_QUOTA, limits.TRANSITION_QUOTA, limits.SIMILAR_QUOTA], dtype=np.int32
+)
 
 
 @dataclass(frozen=True)
@@ -36,34 +44,25 @@ class Candidates:
 
 def vectorize(rows: Int32, codes: Codes, times: Times, model: ModelArrays, workspace: Workspace) -> Float32:
     """The user's vector, (d,) float32, all zeros when no event of the ring counts. A fresh array."""
-    decay = np.float32(model.params["decay"])
-    _fold(rows, codes, model, workspace, decay, workspace.vector)
-    return workspace.vector.copy()
+    vector: Float32 = _fold(rows, codes, model, workspace, "decay")[0]
+    return vector.copy()
 
 
-def _fold(
-    rows: Int32, codes: Codes, model: ModelArrays, workspace: Workspace, decay: np.float32, out: Float32
-) -> None:
+def _fold(rows: Int32, codes: Codes, model: ModelArrays, w: Workspace, *decays: str) -> Float32:
+    # (len(decays), d), a view of the workspace: one vector for each of the model's decays that is named.
     rows, codes = rows[-limits.RING_EVENT_COUNT_MAX :], codes[-limits.RING_EVENT_COUNT_MAX :]
-    weights = workspace.weights[: len(rows)]
-    event_weights(codes, SIGNAL_WEIGHTS, np.float32(model.params["confidence"]), decay, weights)
-    fold_in(rows, weights, model.factors, model.gram, workspace.matrix, out)
+    rates = np.array([model.params[name] for name in decays], dtype=np.float32)
+    weights, vectors = w.weights[: len(rates)], w.vectors[: len(rates)]
+    event_weights(codes, SIGNAL_WEIGHTS, np.float32(model.params["confidence"]), rates, weights)
+    fold_in(rows, weights, model.factors, model.gram, w.matrix, w.item, w.roots, vectors)
+    return vectors[:, : model.factor_count]
 
 
 def prepare(rows: Int32, codes: Codes, model: ModelArrays, workspace: Workspace) -> None:
     """Adds the ring's sparse lists up in the workspace: `gather` does it, `score` of a caller's own rows needs it."""
     rows, codes = rows[-limits.RING_EVENT_COUNT_MAX :], codes[-limits.RING_EVENT_COUNT_MAX :]
-    clear(workspace.sums, workspace.touched, workspace.touched_count)
-    workspace.touched_count = accumulate(
-        rows,
-        SIGNAL_LIKINGS[codes],
-        model.transitions,
-        model.transition_weights,
-        model.neighbours,
-        model.neighbour_weights,
-        workspace.sums,
-        workspace.touched,
-    )
+    lists = (model.transitions, model.transition_weights, model.neighbours, model.neighbour_weights)
+    accumulate(rows, SIGNAL_LIKINGS[codes], *lists, *workspace.table)
 
 
 def gather(
@@ -73,64 +72,41 @@ def gather(
     vector: Float32,
     model: ModelArrays,
     workspace: Workspace,
-    excluded_rows: Int32 = NO_ROWS,
+    hidden: Mask = NO_MASK,
+    blocked_rows: Int32 = NO_ROWS,
     personal_rows: Int32 | None = None,
 ) -> Candidates:
-    """The union of the sources: personal, transition, similar, filled up with popular. The ring's items are left out.
+    """The union of the sources, at most CANDIDATE_LIMIT rows: personal, transition, similar, filled up with popular.
 
-    `excluded_rows` (e,) int32 known rows are left out too. `personal_rows` (p,) int32 is an index's answer that stands
-    for the exact scan; it has to leave out what is excluded.
+    Left out are the ring's rows, rows where `hidden` (n,) uint8 is not zero (NO_MASK hides nothing; it is only read) and
+    `blocked_rows` (b,) int32 of this request, -1 among them is skipped; more than BLOCKED_COUNT_MAX cost O(n).
+    `personal_rows` (p,) int32, best first, is an index's answer that stands for the exact scan.
     """
-    prepare(rows, codes, model, workspace)
-    _exclude(rows, excluded_rows, workspace, 1)
-    try:
-        return _union(vector, model, workspace, personal_rows)
-    finally:
-        _exclude(rows, excluded_rows, workspace, 0)
+    w = workspace
+    prepare(rows, codes, model, w)
+    if len(blocked_rows) > limits.BLOCKED_COUNT_MAX:
+        hidden, blocked_rows = _with_rows(hidden, blocked_rows, model.item_count), NO_ROWS
+    block(rows[-limits.RING_EVENT_COUNT_MAX :], *w.table)
+    block(blocked_rows, *w.table)
+    personal = _personal(vector, model, w, hidden) if personal_rows is None else personal_rows
+    personal = personal[: limits.PERSONAL_COUNT_MAX] if vector.any() else NO_ROWS
+    scratch = (*w.table, w.best_scores, w.best_rows, w.candidates, w.marks)
+    size = unite(QUOTAS, personal, model.popularity_order, hidden, *scratch)
+    return Candidates(w.candidates[:size].copy(), w.marks[:size].copy())
 
 
-def _exclude(rows: Int32, excluded_rows: Int32, workspace: Workspace, value: int) -> None:
-    workspace.excluded[rows[rows >= 0]] = value
-    workspace.excluded[excluded_rows] = value
+def _with_rows(hidden: Mask, rows: Int32, item_count: int) -> Mask:
+    mask = hidden.copy() if len(hidden) else np.zeros(item_count, dtype=np.uint8)
+    mask[rows[rows >= 0]] = 1
+    return mask
 
 
-def _union(
-    vector: Float32, model: ModelArrays, workspace: Workspace, personal_rows: Int32 | None
-) -> Candidates:
-    w, size = workspace, 0
-    if vector.any():
-        found = _personal(vector, model, w) if personal_rows is None else personal_rows
-        size = merge(found, len(found), sources.PERSONAL, w.marks, w.candidates, size)
-    size = _merge_accumulated(
-        w, sources.TRANSITION_SLOW, sources.TRANSITION, limits.TRANSITION_COUNT_MAX, size
-    )
-    size = _merge_accumulated(w, sources.SIMILAR_SLOW, sources.SIMILAR, limits.SIMILAR_COUNT_MAX, size)
-    if size < limits.POPULAR_COUNT_MIN:
-        found = _popular(model, w, limits.POPULAR_COUNT_MIN - size)
-        size = merge(found, len(found), sources.POPULAR, w.marks, w.candidates, size)
-    found = w.candidates[:size].copy()
-    marks = w.marks[found]
-    w.marks[found] = 0
-    return Candidates(found, marks)
-
-
-def _personal(vector: Float32, model: ModelArrays, w: Workspace) -> Int32:
-    size = best_personal(vector, model.factors, w.excluded, w.best_scores, w.best_rows)
-    return w.best_rows[:size]
-
-
-def _merge_accumulated(w: Workspace, column: int, bit: int, limit: int, size: int) -> int:
-    scores, rows = w.best_scores[:limit], w.best_rows[:limit]
-    found = best_accumulated(w.sums, w.touched, w.touched_count, column, w.excluded, scores, rows)
-    return int(merge(rows, found, bit, w.marks, w.candidates, size))
-
-
-def _popular(model: ModelArrays, w: Workspace, count: int) -> Int32:
-    # What is excluded or already gathered stands at the head of the list at worst: look past as many.
-    hidden = int(np.count_nonzero(w.excluded)) + limits.GATHERED_COUNT_MAX
-    head = model.popularity_order[: count + hidden]
-    free: Int32 = head[(w.excluded[head] == 0) & (w.marks[head] == 0)]
-    return free[:count]
+def _personal(vector: Float32, model: ModelArrays, w: Workspace, hidden: Mask) -> Int32:
+    if not vector.any():
+        return NO_ROWS
+    known = (w.slots, w.state, w.bits)
+    size = best_personal(vector, model.factors, hidden, *known, w.best_scores, w.personal_rows)
+    return w.personal_rows[:size]
 
 
 def features(
@@ -148,8 +124,7 @@ def features(
     `prepare` or `gather` of the same ring must have run on this workspace before.
     """
     rows, codes = rows[-limits.RING_EVENT_COUNT_MAX :], codes[-limits.RING_EVENT_COUNT_MAX :]
-    _fold(rows, codes, model, workspace, np.float32(model.params["decay_slow"]), workspace.slow_vector)
-    _fold(rows, codes, model, workspace, np.float32(model.params["decay_fast"]), workspace.fast_vector)
+    slow_vector, fast_vector = _fold(rows, codes, model, workspace, "decay_slow", "decay_fast")
     # Contiguous, not workspace.features[:, :k]: along strided rows the forest does not vectorise and takes 17 times as long.
     feature_count, count = len(workspace.features), len(candidates)
     out = workspace.features.reshape(-1)[: feature_count * count].reshape(feature_count, count)
@@ -160,8 +135,10 @@ def features(
         times[-limits.RING_EVENT_COUNT_MAX :],
         now,
         vector,
-        workspace.slow_vector,
-        workspace.fast_vector,
+        slow_vector,
+        fast_vector,
+        workspace.slots,
+        workspace.state,
         workspace.sums,
         model.factors,
         model.factor_norms,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from vectorizer import table
 from vectorizer.model import Float32, Int32
 
 # One bit for each source of a candidate; serving's own (trending, new, promoted) start at 16.
@@ -12,6 +13,9 @@ PERSONAL = 1
 TRANSITION = 2
 SIMILAR = 4
 POPULAR = 8
+SOURCES = np.uint8(15)
+# Two more bits of the table: a row that may not be answered, and one that is a candidate already.
+BLOCKED, CHOSEN = np.uint8(128), np.uint8(64)
 
 # Columns of the accumulator: what the recent events' sparse lists add up to for an item.
 TRANSITION_LAST, TRANSITION_FAST, TRANSITION_SLOW = 0, 1, 2
@@ -84,40 +88,60 @@ def inner_product(left: Float32, right: Float32) -> float:
 
 
 @njit(cache=True, nogil=True)
-def best_personal(
-    vector: Float32, factors: Float32, excluded: np.ndarray, best_scores: Float32, best_rows: Int32
-) -> int:
-    """The exact best rows by inner product, best first; returns how many.
+def _is_barred(row: int, hidden: np.ndarray, slots: Int32, state: Int32, bits: np.ndarray) -> bool:
+    if hidden.shape[0] > 0 and hidden[row] != 0:
+        return True
+    place = table.find(slots, state, row)
+    return bool(place >= 0 and bits[place] & BLOCKED)
 
-    vector (d,), factors (n, d) float32; excluded (n,) uint8, non-zero is skipped; best_* (limit,) are overwritten.
+
+@njit(cache=True, nogil=True)
+def best_personal(
+    vector: Float32,
+    factors: Float32,
+    hidden: np.ndarray,
+    slots: Int32,
+    state: Int32,
+    bits: np.ndarray,
+    best_scores: Float32,
+    best_rows: Int32,
+) -> int:
+    """The exact best rows by inner product that are neither hidden nor blocked, best first; returns how many.
+
+    vector (d,), factors (n, d) float32; hidden (n,) or (0,) uint8; slots, state, bits: see table; best_* (limit,) are
+    overwritten.
     """
     size = 0
     for row in range(factors.shape[0]):
-        if excluded[row] == 0:
-            size = keep_best(inner_product(vector, factors[row]), row, best_scores, best_rows, size)
+        score = inner_product(vector, factors[row])
+        if size == best_rows.shape[0] and not _worse(best_scores[0], best_rows[0], score, row):
+            continue
+        if not _is_barred(row, hidden, slots, state, bits):
+            size = keep_best(score, row, best_scores, best_rows, size)
     order_best(best_scores, best_rows, size)
     return size
 
 
 @njit(cache=True, nogil=True)
-def accumulate(  # noqa: C901  # a kernel: two loops of the same shape over one event
+def accumulate(
     rows: Int32,
     likings: Float32,
     transitions: Int32,
     transition_weights: Float32,
     neighbours: Int32,
     neighbour_weights: Float32,
+    slots: Int32,
+    state: Int32,
+    table_rows: Int32,
     sums: Float32,
-    touched: Int32,
-) -> int:
-    """Adds the recent events' lists up in `sums` and returns how many rows of it were touched.
+    bits: np.ndarray,
+) -> None:
+    """Empties the table and adds the recent events' lists up in its sums.
 
-    rows (m,) int32 oldest first, -1 skipped; likings (m,) float32; lists (n, T) and (n, K); sums (n,
-    ACCUMULATOR_COUNT) float32 must be zero and touched (n,) int32 receives the rows that no longer are: whoever calls
-    hands them to `clear` afterwards, so that a request costs what it touches and not the catalogue.
+    rows (m,) int32 oldest first, -1 skipped; likings (m,) float32; lists (n, T) and (n, K); the rest as in table.add.
     """
+    table.begin(slots, state)
     count = rows.shape[0]
-    size = 0
     for m in range(count - 1, -1, -1):
         row = rows[m]
         if row < 0:
@@ -130,78 +154,140 @@ def accumulate(  # noqa: C901  # a kernel: two loops of the same shape over one 
             other = transitions[row, k]
             if other < 0:
                 break
-            cell = sums[other]
+            place = table.add(slots, state, table_rows, sums, bits, other)
             weight = transition_weights[row, k]
-            if _is_zero(cell):
-                touched[size] = other
-                size += 1
             if position == 0:
-                cell[0] += weight
-            cell[1] += fast * weight
-            cell[2] += slow * weight
+                sums[place, 0] += weight
+            sums[place, 1] += fast * weight
+            sums[place, 2] += slow * weight
         for k in range(neighbours.shape[1]):
             other = neighbours[row, k]
             if other < 0:
                 break
-            cell = sums[other]
+            place = table.add(slots, state, table_rows, sums, bits, other)
             weight = neighbour_weights[row, k]
-            if _is_zero(cell):
-                touched[size] = other
-                size += 1
             if position == 0:
-                cell[3] += weight
-            cell[4] += fast * weight
-            cell[5] += slow * weight
-            cell[6] += long * weight
-            cell[7] += long * weight * likings[m]
-    return size
+                sums[place, 3] += weight
+            sums[place, 4] += fast * weight
+            sums[place, 5] += slow * weight
+            sums[place, 6] += long * weight
+            sums[place, 7] += long * weight * likings[m]
 
 
 @njit(cache=True, nogil=True)
-def _is_zero(cell: Float32) -> bool:
-    # The slow columns of each list are never zero again: list weights are positive (training/neighbours.py).
-    return bool(cell[2] == 0 and cell[6] == 0)
-
-
-@njit(cache=True, nogil=True)
-def clear(sums: Float32, touched: Int32, touched_count: int) -> None:
-    """Zeroes the touched rows of `sums`."""
-    for i in range(touched_count):
-        sums[touched[i], :] = np.float32(0.0)
+def block(
+    rows: Int32, slots: Int32, state: Int32, table_rows: Int32, sums: Float32, bits: np.ndarray
+) -> None:
+    """Marks rows (b,) int32 as not to be answered; -1 is skipped."""
+    for i in range(rows.shape[0]):
+        if rows[i] >= 0:
+            bits[table.add(slots, state, table_rows, sums, bits, rows[i])] |= BLOCKED
 
 
 @njit(cache=True, nogil=True)
 def best_accumulated(
-    sums: Float32,
-    touched: Int32,
-    touched_count: int,
     column: int,
-    excluded: np.ndarray,
+    hidden: np.ndarray,
+    state: Int32,
+    table_rows: Int32,
+    sums: Float32,
+    bits: np.ndarray,
     best_scores: Float32,
     best_rows: Int32,
 ) -> int:
-    """The touched rows with the largest positive sums in one column, best first; returns how many."""
+    """The rows with the largest positive sums in one column that may be answered, best first; returns how many."""
     size = 0
-    for i in range(touched_count):
-        row = touched[i]
-        if excluded[row] == 0 and sums[row, column] > 0:
-            size = keep_best(sums[row, column], row, best_scores, best_rows, size)
+    for place in range(state[table.SIZE]):
+        score, row = sums[place, column], table_rows[place]
+        if score <= 0 or bits[place] & BLOCKED or (hidden.shape[0] > 0 and hidden[row] != 0):
+            continue
+        size = keep_best(score, row, best_scores, best_rows, size)
     order_best(best_scores, best_rows, size)
     return size
 
 
 @njit(cache=True, nogil=True)
-def merge(found: Int32, count: int, bit: int, marks: np.ndarray, candidates: Int32, size: int) -> int:
-    """Appends the rows not yet in `candidates` and sets `bit` in the marks of all; returns the new size.
+def merge(
+    found: Int32,
+    bit: int,
+    room: int,
+    hidden: np.ndarray,
+    slots: Int32,
+    state: Int32,
+    table_rows: Int32,
+    sums: Float32,
+    bits: np.ndarray,
+    candidates: Int32,
+    size: int,
+) -> int:
+    """Sets `bit` for the rows of `found` that may be answered and appends the new ones while there is room.
 
-    marks (n,) uint8, zero for all rows that are not candidates. Rows beyond the room are left out.
+    At most `room` rows of `found` count, and candidates (limit,) bounds them all; returns the new size.
     """
-    for i in range(count):
+    for i in range(min(found.shape[0], room)):
         row = found[i]
-        if marks[row] == 0:
+        if hidden.shape[0] > 0 and hidden[row] != 0:
+            continue
+        place = table.add(slots, state, table_rows, sums, bits, row)
+        if bits[place] & BLOCKED:
+            continue
+        if bits[place] & CHOSEN == 0:
             if size == candidates.shape[0]:
                 continue
             candidates[size] = row
             size += 1
-        marks[row] |= np.uint8(bit)
+        bits[place] |= np.uint8(bit) | CHOSEN
+    return size
+
+
+@njit(cache=True, nogil=True)
+def unite(
+    quotas: Int32,
+    personal: Int32,
+    popularity_order: Int32,
+    hidden: np.ndarray,
+    slots: Int32,
+    state: Int32,
+    table_rows: Int32,
+    sums: Float32,
+    bits: np.ndarray,
+    best_scores: Float32,
+    best_rows: Int32,
+    candidates: Int32,
+    marks: np.ndarray,
+) -> int:
+    """The union of the sources by their quotas, filled up by who has more, then by the popular; returns its size.
+
+    quotas (3,) int32 of personal, transition and similar; personal (p,) int32 best first; `accumulate` and `block` of the same request have run. candidates and marks
+    (limit,) receive rows and source bits.
+    """
+    size = merge(personal, PERSONAL, quotas[0], hidden, slots, state, table_rows, sums, bits, candidates, 0)
+    for column, bit, quota in (
+        (TRANSITION_SLOW, TRANSITION, quotas[1]),
+        (SIMILAR_SLOW, SIMILAR, quotas[2]),
+    ):
+        scores, rows = best_scores[:quota], best_rows[:quota]
+        count = best_accumulated(column, hidden, state, table_rows, sums, bits, scores, rows)
+        size = merge(rows[:count], bit, quota, hidden, slots, state, table_rows, sums, bits, candidates, size)
+    limit = candidates.shape[0]
+    if size < limit:
+        rest = personal[quotas[0] :]
+        size = merge(rest, PERSONAL, limit, hidden, slots, state, table_rows, sums, bits, candidates, size)
+    for column, bit in ((TRANSITION_SLOW, TRANSITION), (SIMILAR_SLOW, SIMILAR)):
+        if size < limit:
+            count = best_accumulated(column, hidden, state, table_rows, sums, bits, best_scores, best_rows)
+            size = merge(
+                best_rows[:count], bit, limit, hidden, slots, state, table_rows, sums, bits, candidates, size
+            )
+    for i in range(popularity_order.shape[0]):
+        if size == limit:
+            break
+        # One at a time, and only what may be answered: the table has room for that, not for the whole catalogue.
+        row = popularity_order[i]
+        place = table.find(slots, state, row)
+        if place < 0 or bits[place] & (BLOCKED | CHOSEN) == 0:
+            one = popularity_order[i : i + 1]
+            size = merge(one, POPULAR, 1, hidden, slots, state, table_rows, sums, bits, candidates, size)
+    for c in range(size):
+        marks[c] = bits[table.find(slots, state, candidates[c])] & SOURCES
     return size

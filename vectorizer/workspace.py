@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from vectorizer import limits
+from vectorizer import limits, table
 from vectorizer.features import FEATURE_COUNT
 from vectorizer.model import ModelArrays
 from vectorizer.sources import ACCUMULATOR_COUNT
+from vectorizer.table import SLOT_COUNT
 
 
 class Workspace:
-    """Scratch arrays for one thread; (n, 8) float32 and 9 bytes an item, the rest is constant."""
+    """Scratch arrays for one thread: as many bytes whatever the catalogue's size, some 1.5 MB."""
 
     def __init__(self, model: ModelArrays) -> None:
-        n, d = model.item_count, model.factor_count
-        k = limits.CANDIDATE_COUNT_MAX
-        self.matrix = np.zeros((d, d), dtype=np.float32)
-        self.vector = np.zeros(d, dtype=np.float32)
-        self.slow_vector = np.zeros(d, dtype=np.float32)
-        self.fast_vector = np.zeros(d, dtype=np.float32)
-        self.weights = np.zeros(limits.RING_EVENT_COUNT_MAX, dtype=np.float32)
-        self.sums = np.zeros((n, ACCUMULATOR_COUNT), dtype=np.float32)
-        self.touched = np.zeros(n, dtype=np.int32)
-        self.touched_count = 0
-        self.excluded = np.zeros(n, dtype=np.uint8)
-        self.marks = np.zeros(n, dtype=np.uint8)
+        padded = -(-model.factor_count // limits.LANE_COUNT) * limits.LANE_COUNT
+        k, entries = limits.CANDIDATE_COUNT_MAX, limits.TABLE_ROW_COUNT_MAX
+        self.matrix = np.zeros(padded * padded, dtype=np.float32)
+        self.item = np.zeros(padded, dtype=np.float32)
+        self.roots = np.zeros(padded, dtype=np.float32)
+        self.vectors = np.zeros((2, padded), dtype=np.float32)
+        self.weights = np.zeros((2, limits.RING_EVENT_COUNT_MAX), dtype=np.float32)
+        self.slots = np.zeros((SLOT_COUNT, 2), dtype=np.int32)
+        self.state = np.zeros(2, dtype=np.int32)
+        self.table_rows = np.zeros(entries, dtype=np.int32)
+        self.sums = np.zeros((entries, ACCUMULATOR_COUNT), dtype=np.float32)
+        self.bits = np.zeros(entries, dtype=np.uint8)
         self.best_rows = np.zeros(limits.PERSONAL_COUNT_MAX, dtype=np.int32)
         self.best_scores = np.zeros(limits.PERSONAL_COUNT_MAX, dtype=np.float32)
-        self.candidates = np.zeros(limits.GATHERED_COUNT_MAX, dtype=np.int32)
+        self.personal_rows = np.zeros(limits.PERSONAL_COUNT_MAX, dtype=np.int32)
+        self.candidates = np.zeros(limits.CANDIDATE_LIMIT, dtype=np.int32)
+        self.marks = np.zeros(limits.CANDIDATE_LIMIT, dtype=np.uint8)
         self.features = np.zeros((FEATURE_COUNT, k), dtype=np.float32)
         self.leaf = np.zeros(k, dtype=np.int32)
         self.scores = np.zeros(k, dtype=np.float64)
+        table.begin(self.slots, self.state)
+
+    @property
+    def table(self) -> tuple[Any, ...]:
+        """Slots, state, rows, sums and bits, in the order in which kernels take them."""
+        return self.slots, self.state, self.table_rows, self.sums, self.bits

@@ -9,10 +9,18 @@ from tests.oracles import vectorizer_twins as twins
 from training.config import RankerConfig
 from training.ranker import fit_trees, forest_arrays
 from training.rows import TrainingRows
-from vectorizer import sources
+from vectorizer import sources, table
 from vectorizer.features import FEATURE_COUNT
 from vectorizer.foldin import event_weights, fold_in
 from vectorizer.forest import score_forest
+from vectorizer.limits import (
+    CANDIDATE_LIMIT,
+    LANE_COUNT,
+    PERSONAL_QUOTA,
+    SIMILAR_QUOTA,
+    TABLE_ROW_COUNT_MAX,
+    TRANSITION_QUOTA,
+)
 from vectorizer.signals import SIGNAL_WEIGHTS
 
 FOLD_IN_ERROR_MAX = (
@@ -24,37 +32,123 @@ FOREST_ERROR_MAX = 2e-6  # absolute: leaves are rounded to float32
 def _fold(rows, weights, factors, regularization):
     d = factors.shape[1]
     gram = (factors.T @ factors + regularization * np.eye(d)).astype(np.float32)
-    vector = np.empty(d, dtype=np.float32)
-    used = fold_in(rows, weights, factors, gram, np.empty((d, d), dtype=np.float32), vector)
-    return used, vector
+    p = -(-d // LANE_COUNT) * LANE_COUNT
+    weights = np.array([weights, np.sqrt(weights)], dtype=np.float32)
+    vectors = np.full((2, p), np.nan, dtype=np.float32)
+    scratch = [np.full(size, np.nan, dtype=np.float32) for size in (p * p, p, p)]
+    used = fold_in(rows, weights, factors, gram, *scratch, vectors)
+    assert not vectors[:, d:].any()  # the padding
+    return used, vectors[:, :d]
 
 
-@pytest.mark.parametrize(("factor_count", "event_count"), [(2, 1), (16, 5), (64, 10), (64, 64)])
+@pytest.mark.parametrize(
+    ("factor_count", "event_count"), [(2, 1), (16, 5), (17, 9), (48, 20), (64, 10), (64, 64), (100, 12)]
+)
 def test_fold_in_when_events_are_known_equals_dense_solve(factor_count, event_count):
     rng = np.random.default_rng(factor_count + event_count)
     factors = rng.normal(0, 0.3, (200, factor_count)).astype(np.float32)
     rows = rng.integers(-1, 200, event_count).astype(np.int32)
     rows[0] = 3
     weights = rng.uniform(0.1, 60, event_count).astype(np.float32)
-    used, vector = _fold(rows, weights, factors, 10.0)
-    expected = twins.fold_in(rows, weights, factors, 10.0)
+    used, vectors = _fold(rows, weights, factors, 10.0)
     assert used == np.count_nonzero(rows >= 0)
-    assert np.abs(vector - expected).max() <= FOLD_IN_ERROR_MAX * np.abs(expected).max()
+    for vector, weighed in zip(vectors, (weights, np.sqrt(weights)), strict=True):
+        expected = twins.fold_in(rows, weighed, factors, 10.0)
+        assert np.abs(vector - expected).max() <= FOLD_IN_ERROR_MAX * np.abs(expected).max()
+
+
+def test_fold_in_when_most_events_hardly_weigh_equals_dense_solve():
+    rng = np.random.default_rng(2)
+    factors = rng.normal(0, 0.3, (200, 20)).astype(np.float32)
+    rows = rng.integers(0, 200, 64).astype(np.int32)
+    weights = (60 * np.exp(-np.arange(64)[::-1])).astype(np.float32)
+    _, vectors = _fold(rows, weights, factors, 10.0)
+    expected = twins.fold_in(rows, weights, factors, 10.0)
+    assert np.abs(vectors[0] - expected).max() <= FOLD_IN_ERROR_MAX * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("rows", [[], [-1, -1]])
 def test_fold_in_when_no_event_is_known_gives_zeros(rows):
     rows = np.array(rows, dtype=np.int32)
-    used, vector = _fold(rows, np.ones(len(rows), dtype=np.float32), np.ones((3, 4), dtype=np.float32), 1.0)
+    used, vectors = _fold(rows, np.ones(len(rows), dtype=np.float32), np.ones((3, 4), dtype=np.float32), 1.0)
     assert used == 0
-    assert not vector.any()
+    assert not vectors.any()
 
 
 def test_event_weights_when_codes_differ_follow_type_and_recency():
     codes = np.arange(16, dtype=np.uint8)
-    weights = np.empty(16, dtype=np.float32)
-    event_weights(codes, SIGNAL_WEIGHTS, np.float32(60), np.float32(0.3), weights)
-    assert np.allclose(weights, twins.event_weights(codes, SIGNAL_WEIGHTS, 60, 0.3), rtol=1e-5)
+    decays = np.array([0.3, 1.0], dtype=np.float32)
+    weights = np.empty((2, 16), dtype=np.float32)
+    event_weights(codes, SIGNAL_WEIGHTS, np.float32(60), decays, weights)
+    for decay, row in zip(decays, weights, strict=True):
+        assert np.allclose(row, twins.event_weights(codes, SIGNAL_WEIGHTS, 60, decay), rtol=1e-5)
+
+
+class _Table:
+    """The scratch arrays of a request's table, and what they hold."""
+
+    def __init__(self):
+        self.slots, self.state = np.zeros((table.SLOT_COUNT, 2), dtype=np.int32), np.zeros(2, dtype=np.int32)
+        self.rows = np.full(TABLE_ROW_COUNT_MAX, 9, dtype=np.int32)
+        self.sums = np.full((TABLE_ROW_COUNT_MAX, 8), np.nan, dtype=np.float32)
+        self.bits = np.full(TABLE_ROW_COUNT_MAX, 255, dtype=np.uint8)
+        self.arrays = (self.slots, self.state, self.rows, self.sums, self.bits)
+        table.begin(self.slots, self.state)
+
+    def add(self, row):
+        return table.add(*self.arrays, row)
+
+    def find(self, row):
+        return table.find(self.slots, self.state, row)
+
+    def block(self, rows):
+        sources.block(np.array(rows, dtype=np.int32), *self.arrays)
+
+    def dense(self, n):
+        sums = np.zeros((n, 8), dtype=np.float32)
+        count = self.state[table.SIZE]
+        sums[self.rows[:count]] = self.sums[:count]
+        return sums
+
+
+def test_table_when_rows_collide_and_wrap_around_keeps_them_apart():
+    # Rows whose search begins at the last two slots: the third and later ones go on at the first slot.
+    rows = [row for row in range(400_000) if table.slot_of(row) >= table.SLOT_COUNT - 2][:12]
+    assert len(rows) == 12
+    known = _Table()
+    assert [known.add(row) for row in rows] == list(range(12))
+    assert [known.add(row) for row in rows[::-1]] == list(range(12))[::-1]
+    assert [known.find(row) for row in rows] == list(range(12))
+    assert known.rows[:12].tolist() == rows
+    assert known.slots[:9, 1].all()  # went round
+    assert not known.sums[:12].any()
+    assert not known.bits[:12].any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_table_when_full_to_its_limit_over_many_requests_equals_a_dict(seed):
+    rng = np.random.default_rng(seed)
+    known = _Table()
+    for count in (TABLE_ROW_COUNT_MAX, 3, 0, 5_000, TABLE_ROW_COUNT_MAX):
+        table.begin(known.slots, known.state)
+        rows = rng.choice(2**31 - 1, count, replace=False) if seed else np.arange(count) * table.SLOT_COUNT
+        rows = (rows % (2**31 - 1)).tolist()
+        expected = {}
+        for row in rows:
+            assert known.add(row) == expected.setdefault(row, len(expected))
+        assert all(known.find(row) == place for row, place in expected.items())
+        others = rng.integers(0, 2**31 - 1, 2_000).tolist()
+        assert all(known.find(row) == expected.get(row, -1) for row in others)
+
+
+def test_table_when_stamps_run_out_starts_over():
+    known = _Table()
+    known.add(7)
+    known.state[table.BASE] = table.STAMP_MAX
+    table.begin(known.slots, known.state)
+    assert known.state.tolist() == [1, 0]
+    assert known.find(7) == -1
+    assert known.add(7) == 0
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 300])
@@ -62,10 +156,13 @@ def test_best_personal_when_scores_tie_keeps_lower_rows(limit):
     rng = np.random.default_rng(limit)
     factors = rng.integers(-2, 3, (200, 4)).astype(np.float32)  # small integers: many exact ties
     vector = np.array([1, 2, -1, 1], dtype=np.float32)
-    excluded = (rng.random(200) < 0.3).astype(np.uint8)
+    hidden, blocked = (rng.random(200) < 0.3).astype(np.uint8), (rng.random(200) < 0.1).astype(np.uint8)
+    known = _Table()
+    known.block(np.flatnonzero(blocked))
     rows = np.empty(limit, dtype=np.int32)
-    size = sources.best_personal(vector, factors, excluded, np.empty(limit, dtype=np.float32), rows)
-    assert rows[:size].tolist() == twins.best(factors @ vector, limit, excluded)
+    scratch = (known.slots, known.state, known.bits, np.empty(limit, dtype=np.float32), rows)
+    size = sources.best_personal(vector, factors, hidden, *scratch)
+    assert rows[:size].tolist() == twins.best(factors @ vector, limit, hidden | blocked)
 
 
 def _lists(rng, n, k):
@@ -81,23 +178,39 @@ def test_accumulate_when_events_repeat_or_are_unknown_equals_plain_sum():
     transitions, neighbours = _lists(rng, 50, 6), _lists(rng, 50, 9)
     rows = np.array([4, 4, -1, 9, 30, -1, 7], dtype=np.int32)
     likings = rng.uniform(-1, 1, 7).astype(np.float32)
-    sums, touched = np.zeros((50, 8), dtype=np.float32), np.zeros(50, dtype=np.int32)
-    count = sources.accumulate(rows, likings, *transitions, *neighbours, sums, touched)
+    known = _Table()
+    sources.accumulate(rows, likings, *transitions, *neighbours, *known.arrays)
     decays = (sources.DECAY_FAST, sources.DECAY_SLOW, sources.DECAY_LONG)
     expected = twins.accumulate(rows, likings, *transitions, *neighbours, decays)
-    assert np.allclose(sums, expected, atol=1e-5)
-    assert sorted(touched[:count]) == np.nonzero(expected.any(axis=1))[0].tolist()
-    sources.clear(sums, touched, count)
-    assert not sums.any()
+    assert np.allclose(known.dense(50), expected, atol=1e-5)
+    touched = known.rows[: known.state[table.SIZE]]
+    assert sorted(touched) == np.nonzero(expected.any(axis=1))[0].tolist()
 
 
-def test_best_accumulated_when_few_are_touched_orders_them_all():
-    sums = np.zeros((10, 8), dtype=np.float32)
-    sums[[2, 5, 7], 2] = [1.0, 3.0, 1.0]
-    touched, excluded = np.array([7, 2, 5], dtype=np.int32), np.zeros(10, dtype=np.uint8)
-    rows = np.empty(5, dtype=np.int32)
-    size = sources.best_accumulated(sums, touched, 3, 2, excluded, np.empty(5, dtype=np.float32), rows)
-    assert rows[:size].tolist() == [5, 2, 7]
+@pytest.mark.parametrize(("event_count", "barred"), [(0, 0.2), (1, 0.0), (12, 0.3), (40, 0.9)])
+def test_unite_when_quotas_fill_up_equals_plain_union(event_count, barred):
+    rng = np.random.default_rng(event_count)
+    n = 600
+    lists = (*_lists(rng, n, 30), *_lists(rng, n, 20))
+    ring = rng.integers(-1, n, event_count).astype(np.int32)
+    known = _Table()
+    sources.accumulate(ring, np.ones(event_count, dtype=np.float32), *lists, *known.arrays)
+    sums = known.dense(n)
+    hidden = (rng.random(n) < barred).astype(np.uint8)
+    blocked = rng.integers(-1, n, 30)
+    known.block(blocked)
+    personal = rng.permutation(n)[: 200 if event_count else 0].astype(np.int32)
+    popular = rng.permutation(n).astype(np.int32)
+    rows, marks = np.zeros(CANDIDATE_LIMIT, dtype=np.int32), np.zeros(CANDIDATE_LIMIT, dtype=np.uint8)
+    scratch = (np.zeros(CANDIDATE_LIMIT, dtype=np.float32), np.zeros(CANDIDATE_LIMIT, dtype=np.int32))
+    quotas = (PERSONAL_QUOTA, TRANSITION_QUOTA, SIMILAR_QUOTA)
+    size = sources.unite(
+        np.array(quotas, dtype=np.int32), personal, popular, hidden, *known.arrays, *scratch, rows, marks
+    )
+    out = hidden.copy()
+    out[blocked[blocked >= 0]] = 1
+    expected = twins.unite(personal, sums, popular, out, quotas, CANDIDATE_LIMIT)
+    assert list(zip(rows[:size].tolist(), marks[:size].tolist(), strict=True)) == expected
 
 
 def _ranking_rows(rng, groups=60, size=12):

@@ -57,6 +57,35 @@ def accumulate(rows, likings, transitions, transition_weights, neighbours, neigh
     return sums
 
 
+def unite(personal, sums, popular, barred, quotas, limit):
+    """[(row, source bits)]: the quotas' best, then who has more, then the popular; bits 1, 2, 4 and 8."""
+    chosen = {}
+
+    def take(rows, bit):
+        for row in rows:
+            if not barred[row] and (row in chosen or len(chosen) < limit):
+                chosen[row] = chosen.get(row, 0) | bit
+
+    def ordered(column, count):
+        return [row for row in best(sums[:, column], len(sums), barred) if sums[row, column] > 0][:count]
+
+    personal_quota, transition_quota, similar_quota = quotas
+    take(personal[:personal_quota].tolist(), 1)
+    take(ordered(2, transition_quota), 2)
+    take(ordered(5, similar_quota), 4)
+    for rows, bit in (
+        (personal[personal_quota:].tolist(), 1),
+        (ordered(2, limit), 2),
+        (ordered(5, limit), 4),
+    ):
+        if len(chosen) < limit:
+            take(rows, bit)
+    for row in popular.tolist():
+        if len(chosen) < limit and row not in chosen:
+            take([row], 8)
+    return list(chosen.items())
+
+
 def forest(features, tested, borders, leaves, bias):
     """The sum of one leaf a tree, candidate by candidate."""
     scores = []

@@ -64,7 +64,7 @@ def _served(user: int, before_s: int, events, model: ModelArrays) -> tuple[np.nd
     workspace = Workspace(model)
     vector = vectorize(rows, profile.codes, profile.times, model, workspace)
     found = gather(
-        rows, profile.codes, profile.times, vector, model, workspace, excluded_rows=seen[seen >= 0]
+        rows, profile.codes, profile.times, vector, model, workspace, blocked_rows=seen[seen >= 0]
     ).rows
     ring = (rows, profile.codes, profile.times)
     return model.item_keys[found], features(found, *ring, before_s, vector, model, workspace).T.copy()

@@ -58,9 +58,9 @@ def test_model_ranks_when_user_has_seen_more_than_a_ring_keeps_all_of_it_out_of_
     model = model.with_forest(*fit_ranker(holdout.train, BASE, RANKER))
     excluded = []
 
-    def watched(*ring, excluded_rows):
-        excluded.append(len(excluded_rows))
-        return gather(*ring, excluded_rows=excluded_rows)
+    def watched(*ring, blocked_rows):
+        excluded.append(len(blocked_rows))
+        return gather(*ring, blocked_rows=blocked_rows)
 
     monkeypatch.setattr(evaluate, "gather", watched)
     model_ranks(holdout, model)

@@ -13,7 +13,7 @@ from training.fit import fit_base
 from training.ranker import fit_ranker
 from vectorizer import ModelArrays, Workspace, gather, prepare, score, similar_items, vectorize, warm_up
 from vectorizer.features import FEATURES, bucket_of
-from vectorizer.limits import POPULAR_COUNT_MIN, RING_EVENT_COUNT_MAX, SESSION_GAP_S
+from vectorizer.limits import CANDIDATE_LIMIT, RING_EVENT_COUNT_MAX, SESSION_GAP_S
 from vectorizer.model import ModelError
 from vectorizer.request import features
 from vectorizer.sources import PERSONAL, POPULAR, SIMILAR, TRANSITION
@@ -64,7 +64,7 @@ def test_gather_when_user_is_unknown_gives_the_popular_in_order(model):
     workspace = Workspace(model)
     ring = _ring([])
     found = gather(*ring, vectorize(*ring, model, workspace), model, workspace)
-    assert found.rows.tolist() == model.popularity_order[:POPULAR_COUNT_MIN].tolist()
+    assert found.rows.tolist() == model.popularity_order[:CANDIDATE_LIMIT].tolist()
     assert (found.sources == POPULAR).all()
     scores = score(found.rows, *ring, NOW, np.zeros(model.factor_count, dtype=np.float32), model, workspace)
     assert scores.tolist() == sorted(scores.tolist(), reverse=True)
@@ -75,7 +75,7 @@ def test_gather_when_items_are_seen_or_excluded_leaves_them_out(model):
     ring = _ring([3, 7, -1, 11])
     vector = vectorize(*ring, model, workspace)
     best = gather(*ring, vector, model, workspace).rows[:5]
-    again = gather(*ring, vector, model, workspace, excluded_rows=best)
+    again = gather(*ring, vector, model, workspace, blocked_rows=best)
     assert not set(again.rows) & {3, 7, 11, *best.tolist()}
     assert len(set(again.rows.tolist())) == len(again.rows)
 
