@@ -13,7 +13,7 @@ from training.fit import fit_base
 from training.ranker import fit_ranker
 from vectorizer import ModelArrays, Workspace, gather, prepare, score, similar_items, vectorize, warm_up
 from vectorizer.features import FEATURES, bucket_of
-from vectorizer.limits import CANDIDATE_LIMIT, RING_EVENT_COUNT_MAX, SESSION_GAP_S
+from vectorizer.limits import BLOCKED_COUNT_MAX, CANDIDATE_LIMIT, RING_EVENT_COUNT_MAX, SESSION_GAP_S
 from vectorizer.model import ModelError
 from vectorizer.request import features
 from vectorizer.sources import PERSONAL, POPULAR, SIMILAR, TRANSITION
@@ -78,6 +78,35 @@ def test_gather_when_items_are_seen_or_excluded_leaves_them_out(model):
     again = gather(*ring, vector, model, workspace, blocked_rows=best)
     assert not set(again.rows) & {3, 7, 11, *best.tolist()}
     assert len(set(again.rows.tolist())) == len(again.rows)
+
+
+@pytest.mark.parametrize("blocked_count", [3, BLOCKED_COUNT_MAX + 1])
+def test_gather_when_rows_are_hidden_or_blocked_leaves_them_out_and_the_mask_as_it_was(model, blocked_count):
+    workspace = Workspace(model)
+    ring = _ring([3, -1, 11])
+    vector = vectorize(*ring, model, workspace)
+    best = gather(*ring, vector, model, workspace).rows
+    hidden = np.zeros(model.item_count, dtype=np.uint8)
+    hidden[best[:40]] = 1
+    hidden.setflags(write=False)
+    blocked = np.resize(np.append(best[40:50], -1), blocked_count).astype(np.int32)
+    found = gather(*ring, vector, model, workspace, hidden, blocked).rows
+    barred = {3, 11, *best[:40].tolist(), *blocked.tolist()}
+    assert set(found.tolist()) == set(range(model.item_count)) - barred
+    assert np.flatnonzero(hidden).tolist() == sorted(best[:40].tolist())
+
+
+def test_workspace_when_catalogue_grows_stays_as_large(model):
+    def total(of):
+        return sum(v.nbytes for v in vars(Workspace(of)).values() if isinstance(v, np.ndarray))
+
+    arrays = model.to_arrays()
+    by_item = {k: v for k, v in arrays.items() if len(v) == model.item_count}
+    doubled = ModelArrays.from_arrays(
+        arrays | {k: np.concatenate([v, v]) for k, v in by_item.items()}, model.params
+    )
+    assert doubled.item_count == 2 * model.item_count
+    assert total(doubled) == total(model)
 
 
 def test_gather_when_sources_agree_marks_every_one(model):
