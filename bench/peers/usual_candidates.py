@@ -72,7 +72,9 @@ def lists(ring: Ring, model: ModelArrays) -> Lists:
         for decay in decays
     ]
     known = int(np.searchsorted(names, 0))  # -1 stands for no item
-    return Lists(names[known:].astype(np.int32), np.stack(columns, axis=1)[known:])
+    return Lists(
+        names[known:].astype(np.int32), np.stack(columns, axis=1).astype(np.float64, copy=False)[known:]
+    )
 
 
 def candidates(
