@@ -81,7 +81,9 @@ class NumberColumn:
         if self.array.dtype in _WHOLE:
             none, limit = _WHOLE[self.array.dtype]
             return none < value <= limit and value == int(value)
-        return self.array.dtype == np.float64 or (abs(value) < FLOAT32_MAX and np.float32(value) == value)
+        return self.array.dtype == np.float64 or (
+            abs(value) < FLOAT32_MAX and float(np.float32(value)) == value
+        )  # as float32 alone, 0.1 is 0.1
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
         wide = np.promote_types(self.array.dtype, dtype)

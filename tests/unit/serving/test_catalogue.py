@@ -95,3 +95,25 @@ def test_apply_when_attributes_are_too_many_keeps_keeps_the_first() -> None:
         *(item(key, numbers={f"n{key}": 1.0}) for key in range(1, ATTRIBUTE_COUNT_MAX + 3))
     )
     assert len(catalogue.numbers) == ATTRIBUTE_COUNT_MAX
+
+
+def test_put_when_the_column_s_type_does_not_hold_a_number_exactly_widens_it() -> None:
+    column = columns.NumberColumn()
+    column.reserve(8)
+    types = []
+    for key, value in enumerate([1, -128, 40_000, 0.5, 2.0**24 + 1, 0.1]):
+        put(column, key, value)
+        types.append(column.array.dtype.name)
+
+    assert types == ["int8", "int16", "int32", "float64", "float64", "float64"]
+    assert column.view(8)[:6].tolist() == [1, -128, 40_000, 0.5, 2**24 + 1, 0.1]
+    assert column.present(8).tolist() == [True] * 6 + [False] * 2
+
+
+def test_put_when_the_column_has_float32_and_the_number_is_none_widens_it() -> None:
+    column = columns.NumberColumn()
+    column.reserve(2)
+    put(column, 0, 0.5)
+    put(column, 1, 0.1)
+
+    assert column.view(2).tolist() == [0.5, 0.1]
