@@ -7,6 +7,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
+# The data set of `make bench`.
+ITEMS ?= 1000000
+SEED ?= 7
+NORMS ?= heavy
 # Tests and builds must not start a thread pool in every library at once.
 export OMP_NUM_THREADS ?= 1
 
@@ -36,6 +41,15 @@ evaluate: $(READY) ## The quality table on MovieLens-100k.
 latency: $(READY) ## Milliseconds of one answer, against what `make up` has started.
 	@$(BIN)/python bench/latency.py
 
+bench: $(BENCH_READY) ## All figures over ITEMS, SEED and NORMS (1000000, 7, heavy): some 15 minutes.
+	PYTHONPATH=.:gen $(BIN)/python -m bench.run --items $(ITEMS) --seed $(SEED) --norms $(NORMS)
+
+bench-quick: $(BENCH_READY) ## The same over 30,000 items in under 3 minutes: for a look, not for a claim.
+	PYTHONPATH=.:gen $(BIN)/python -m bench.run --quick --seed $(SEED) --norms $(NORMS) --out .cache/bench/results
+
+bench-report: $(BENCH_READY) ## Draw the newest result: latency over rate, recall over latency, cost by stage.
+	@PYTHONPATH=.:gen $(BIN)/python -m bench.report
+
 gen: $(READY) ## Generate gen/ from proto/.
 	$(BIN)/python proto/generate.py
 
@@ -47,10 +61,12 @@ format: $(READY) ## Format code and protos.
 docs: $(READY) ## Write docs/settings.md and docs/metrics.md from the code.
 	PYTHONPATH=.:gen $(BIN)/python docs/generate.py
 
-lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.lock.
+lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.lock and requirements-bench.lock.
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --upgrade -o requirements.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra bench --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --constraint requirements.lock -o requirements-bench.lock
 
 clean: ## Remove what was built here; data/ stays.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
@@ -70,4 +86,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-.PHONY: help up test check unit evaluate latency gen format docs lock clean
+$(BENCH_READY): $(READY) requirements-bench.lock
+	@echo "Setting up what the bench needs beside it."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+.PHONY: help up test check unit evaluate latency bench bench-quick bench-report gen format docs lock clean

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import psycopg
+from numpy.typing import NDArray
 from redis import Redis
 
 from bench.dataset import Dataset
 from bench.generate.attributes import catalogue_rows, user_id
+from bench.generate.whole import vectors
 from ingest.schema import MIGRATIONS
 from profiles.codec import merge, pack_event
 from profiles.store import profile_key
@@ -29,6 +31,7 @@ from training.publish import publish
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES_PER_BATCH = 2_000  # a flush to the disk each: Valkey answers what is written
 REDIS_WAIT_S_MAX = 30.0
+PLAN_QUERIES_MIN, PLAN_QUERIES = 200, 1_000
 COPY_WAIT_S_MAX = 600.0  # a million rows of 800 bytes take about a minute
 COLUMNS = (
     "id, title, categories, tags, numeric_attributes, string_attributes, create_time, available, media_url"
@@ -115,5 +118,16 @@ async def _publish(dataset: Dataset, settings: Settings) -> None:
     model = dataset.model
     async with open_pool(settings.postgres_url) as pool:
         count = int(model.params["event_count"])
-        outcome = await publish(settings, pool, model.to_arrays(), model.params, {}, count, "bench")
+        arrays = model.to_arrays()
+        outcome = await publish(
+            settings, pool, arrays, model.params, {}, count, "bench", queries=_other_queries(dataset)
+        )
     assert outcome.activated, outcome.reason
+
+
+def _other_queries(dataset: Dataset) -> NDArray[np.float32] | None:
+    """Vectors of users whom the bench does not ask about: a plan must not be chosen by the queries that judge it."""
+    first = int(dataset.query_users.max()) + 1
+    if first + PLAN_QUERIES_MIN > len(dataset.events.offsets) - 1:
+        return None  # then the plan is chosen by the items themselves
+    return vectors(dataset.model, dataset.events, PLAN_QUERIES, first)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from runtime.child import Child
@@ -13,21 +13,17 @@ ENV = "/usr/bin/env"
 
 
 class Process:
-    """`python -m MODULE` with `environment` over ours; its log beside `folder`. It ends when we do."""
+    """`python -m COMMAND` with `environment` over ours; its log beside `folder`. It ends when we do."""
 
     def __init__(
-        self, module: str, folder: Path, probe: Callable[[], bool], environment: Mapping[str, str]
+        self, command: Sequence[str], folder: Path, probe: Callable[[], bool], environment: Mapping[str, str]
     ) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.log = folder.with_suffix(".log")
         self._child = Child(folder, self.log, signal.SIGTERM, None)
-        self._command = [
-            ENV,
-            *(f"{name}={value}" for name, value in environment.items()),
-            sys.executable,
-            "-m",
-            module,
-        ]
+        settings = [f"{name}={value}" for name, value in environment.items()]
+        self._command = [ENV, *settings, sys.executable, "-m", *command]
+
         self._probe = probe
 
     @property

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,26 +37,31 @@ class Server:
 
 @contextlib.contextmanager
 def started(
-    module: str, folder: Path, port: int, environment: Mapping[str, str], cores: set[int] | None
+    command: Sequence[str],
+    folder: Path,
+    port: int,
+    environment: Mapping[str, str],
+    cores: set[int] | None,
+    probe: Callable[[str], bool],
+    wait_s: float = READY_WAIT_S_MAX,
 ) -> Iterator[Server]:
-    """`python -m MODULE` on `cores`, ready; stopped at the end. Raises NotReadyError."""
+    """`python -m COMMAND` on `cores`, when `probe` says so of its address; stopped at the end. Raises NotReadyError."""
     address = f"127.0.0.1:{port}"
-    is_ready = _serves if module == "serving" else _answers
-    process = Process(module, folder, lambda: is_ready(address), environment)
+    process = Process(command, folder, lambda: probe(address), environment)
     start_s = time.monotonic()
     process.start()
     try:
         pin(process.pid, cores)
-        ready_s = _wait(process, start_s)
+        ready_s = _wait(process, start_s, wait_s)
         assert process.pid is not None
         yield Server(family(process.pid), address, ready_s)
     finally:
         process.stop()
 
 
-def _wait(process: Process, start_s: float) -> float:
+def _wait(process: Process, start_s: float, wait_s: float) -> float:
     while not process.is_ready():
-        if process.pid is None or time.monotonic() - start_s > READY_WAIT_S_MAX:
+        if process.pid is None or time.monotonic() - start_s > wait_s:
             lines = process.log.read_text(errors="replace").splitlines()[-3:]
             raise NotReadyError(f"{process.log} ends with: {' | '.join(lines)}")
         time.sleep(POLL_S)
@@ -117,7 +122,8 @@ def _bound(stack: contextlib.ExitStack, port: int) -> int:
     return int(found.getsockname()[1])
 
 
-def _serves(address: str) -> bool:
+def serves(address: str) -> bool:
+    """Whether a gRPC server says that it serves."""
     with grpc.insecure_channel(address) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
@@ -128,9 +134,14 @@ def _serves(address: str) -> bool:
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{address}/readyz", timeout=PROBE_S_MAX) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+def answers(path: str) -> Callable[[str], bool]:
+    """A probe: whether an HTTP server answers 200 at `path`."""
+
+    def probe(address: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=PROBE_S_MAX) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    return probe

@@ -87,6 +87,7 @@ def measure(options: Options, quick: bool, cache: Path = CACHE) -> Run:
         run.take("first start", lambda: _first_start(system, serving_core))
         server_bytes = _with_server(run, context, quick)
         run.take("usual stack", lambda: usual_stack.compared(context))
+        run.take("recall sweep", lambda: recall.sweep(context, with_hnswlib=True))
     run.take("items", lambda: memory.items(context, server_bytes, cache))
     return run
 

@@ -19,7 +19,7 @@ from redis import Redis
 import bench.data
 from bench import loading
 from bench.options import CACHE, Options, add_arguments, from_arguments
-from bench.processes import Server, free_port, pin, started
+from bench.processes import Server, answers, free_port, pin, serves, started
 from runtime.settings import Settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 
@@ -49,7 +49,8 @@ class System:
     def serving(self, cores: set[int] | None, **environment: str) -> Iterator[Server]:
         """One more serving process, ready."""
         port = free_port()
-        with self._started("serving", port, {"RECO_RANKING_PORT": str(port), **environment}, cores) as server:
+        own = _environment(self.settings) | {"RECO_RANKING_PORT": str(port)} | environment
+        with started(["serving"], self.log_folder("serving"), port, own, cores, serves) as server:
             yield server
 
     @contextlib.contextmanager
@@ -57,18 +58,15 @@ class System:
         """The REST gateway before a serving process."""
         port = free_port()
         own = {"RECO_GATEWAY_PORT": str(port), "RECO_RANKING_TARGET": target.address}
-        with self._started("gateway", port, own, cores) as server:
+        # Not /readyz: that asks for the ingest service, too, which is not started here.
+        folder, probe = self.log_folder("gateway"), answers("/healthz")
+        with started(["gateway"], folder, port, _environment(self.settings) | own, cores, probe) as server:
             yield server
 
-    @contextlib.contextmanager
-    def _started(
-        self, module: str, port: int, own: dict[str, str], cores: set[int] | None
-    ) -> Iterator[Server]:
+    def log_folder(self, name: str) -> Path:
+        """A folder beside which one more process may write its log."""
         self._count += 1
-        folder = self.settings.data_dir / "processes" / f"{module}-{self._count}"
-        environment = _environment(self.settings) | own
-        with started(module, folder, port, environment, cores) as server:
-            yield server
+        return self.settings.data_dir / "processes" / f"{name}-{self._count}"
 
     def wait_for_snapshot(self) -> bool:
         """Whether the catalogue's file, which a start maps, is there; waits while a serving process writes it."""

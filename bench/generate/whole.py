@@ -39,11 +39,13 @@ def generate(options: Options, say: Say = lambda _: None) -> Dataset:
     return Dataset(arrays, events, columns, queries, query_users, truth)
 
 
-def vectors(arrays: ModelArrays, events: Events, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The fold-in vectors of the first `count` users that have one (k, d), and who they are (k,)."""
+def vectors(
+    arrays: ModelArrays, events: Events, count: int, first: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The fold-in vectors of `count` users, from user `first` on, who have one (k, d), and who they are (k,)."""
     workspace = Workspace(arrays)
     found, whose = [], []
-    for user in range(len(events.offsets) - 1):
+    for user in range(first, len(events.offsets) - 1):
         where = events.of(user)
         ring = slice(max(where.start, where.stop - RING_EVENT_COUNT_MAX), where.stop)
         vector = vectorize(events.rows[ring], events.codes[ring], events.times[ring], arrays, workspace)
