@@ -19,6 +19,9 @@ Mask = NDArray[np.uint8]
 
 INSERTION_COUNT = 8  # runs of so many keys are sorted by insertion before they are merged
 CODE_MAX = 127
+SAMPLE_STEP = 8  # one block in so many is scored beforehand
+SAMPLE_MARGIN = 1.3  # more of the sample are kept than its share, since it differs from the whole
+SAMPLE_SPARE = 8  # and so many more, for small samples
 
 
 @njit(cache=True, nogil=True)
@@ -180,14 +183,15 @@ def scan_blocks(
     count: int,
     threshold: np.float32,
     scores: Float32,
+    step: int,
 ) -> tuple[int, np.float32, int]:
-    """Offers the rows of the blocks [first, last) that pass to keys; returns its new size, the threshold, and blocks seen.
+    """Offers the rows of the blocks [first, last), every `step`-th, that pass to keys; returns its new size, the threshold, and blocks seen.
 
     It stops at the first block whose norm times `reach` is not above the threshold: the norms fall from there on.
     keys (more than count,): whenever it is full, the `count` largest stay and the threshold is the smallest of them.
     """
     width = query.shape[0] * GROUP_DIMENSION_COUNT * BLOCK_ROW_COUNT
-    for block in range(first, last):
+    for block in range(first, last, step):
         if norms[block] * reach <= threshold:
             return size, threshold, block - first
         at = block * BLOCK_ROW_COUNT
@@ -230,32 +234,68 @@ def search_blocks(
     count: int,
     spare: Keys,
     scores: Float32,
+    sampled: bool,
 ) -> tuple[int, int]:
     """The best rows by codes, unordered in keys; returns how many there are, and how many rows were scanned.
 
     First the head: the first `head_blocks` blocks, norms falling. Then the `probe_count` cells whose centroids are
-    nearest to the query, best first (cell_keys has room for more than probe_count); cell c is the blocks [starts[c], starts[c + 1]), norms falling in each.
+    nearest to the query, best first (cell_keys has room for more than probe_count); cell c is the blocks [starts[c], starts[c + 1]), norms falling in each. With `sampled` it may find fewer
+    than it could: where too few are found, ask again without.
     """
     lowest = np.float32(-np.inf)
-    size, threshold, seen = scan_blocks(
-        codes, scales, rows, norms, 0, head_blocks, query, bias, reach, hidden, table, keys, 0, count, lowest, scores
-    )  # fmt: skip
+    found = 0
     if probe_count > 0:
         found, _, _ = scan_blocks(
             cell_codes, cell_scales, cell_rows, cell_norms, 0, cell_norms.shape[0], query, bias, np.float32(np.inf),
-            hidden[:0], table[:0], cell_keys, 0, probe_count, lowest, scores,
+            hidden[:0], table[:0], cell_keys, 0, probe_count, lowest, scores, 1,
         )  # fmt: skip
         if found > probe_count:
             keep_largest(cell_keys, found, probe_count)
             found = probe_count
         sort_falling(cell_keys, found, spare)
-        for i in range(found):
+    size, threshold, seen = 0, lowest, 0
+    if sampled:
+        # Without it, most of the time goes to rows that later ones push out: one block in SAMPLE_STEP tells beforehand,
+        # within a margin, which score the last survivor will have.
+        total, looked = head_blocks, -(-head_blocks // SAMPLE_STEP)
+        # Where there is a head, it alone: what it promises the whole keeps, and cells lie far apart in memory.
+        looked_into = 0 if head_blocks > 0 else found
+        for i in range(looked_into):
             cell = row_of(cell_keys[i])
-            size, threshold, blocks = scan_blocks(
-                codes, scales, rows, norms, starts[cell], starts[cell + 1], query, bias, reach,
-                hidden, table, keys, size, count, threshold, scores,
+            blocks = starts[cell + 1] - starts[cell]
+            total += blocks
+            looked += -(-blocks // SAMPLE_STEP)
+        wanted = min(count, int(count * looked / max(1, total) * SAMPLE_MARGIN) + SAMPLE_SPARE)
+        room = keys[: min(keys.shape[0], 3 * wanted)]
+        size, threshold, _ = scan_blocks(
+            codes, scales, rows, norms, 0, head_blocks, query, bias, reach, hidden, table, room, 0, wanted, lowest,
+            scores, SAMPLE_STEP,
+        )  # fmt: skip
+        for i in range(looked_into):
+            cell = row_of(cell_keys[i])
+            # From the middle: the first block of a cell has its largest norms, and would promise too much.
+            middle = (starts[cell] + starts[cell + 1]) // 2
+            last = min(starts[cell + 1], middle + 1)
+            size, threshold, _ = scan_blocks(
+                codes, scales, rows, norms, middle, last, query, bias, reach, hidden, table, room, size, wanted, threshold,
+                scores, 1,
             )  # fmt: skip
-            seen += blocks
+        if size >= wanted:
+            keep_largest(room, size, wanted)
+            threshold = score_of(room[wanted - 1])
+        else:
+            threshold = lowest
+        size = 0
+    size, threshold, seen = scan_blocks(
+        codes, scales, rows, norms, 0, head_blocks, query, bias, reach, hidden, table, keys, 0, count, threshold, scores, 1
+    )  # fmt: skip
+    for i in range(found):
+        cell = row_of(cell_keys[i])
+        size, threshold, blocks = scan_blocks(
+            codes, scales, rows, norms, starts[cell], starts[cell + 1], query, bias, reach,
+            hidden, table, keys, size, count, threshold, scores, 1,
+        )  # fmt: skip
+        seen += blocks
     if size > count:
         keep_largest(keys, size, count)
         size = count

@@ -170,19 +170,21 @@ class Retriever:
         reach = (
             float(np.linalg.norm(vector)) / float(scale) * self.plan.slack if not len(weights) else math.inf
         )
+        sampled = True
         while True:
             size, self.row_count = kernels.search_blocks(
                 self._query, bias, np.float32(reach), self._codes,
                 layout.unit_scales if len(weights) else layout.scales, layout.rows, layout.norms, layout.starts,
                 head, self._cell_codes, layout.cell_scales, layout.cell_rows, layout.cell_norms, probes,
                 self._cell_keys[: 2 * probes + BLOCK_ROW_COUNT], hidden, table,
-                self._keys[: survivors + limits.SPARE_COUNT], survivors, self._spare, self._scores,
+                self._keys[: survivors + limits.SPARE_COUNT], survivors, self._spare, self._scores, sampled,
             )  # fmt: skip
             if size >= count or (
-                head == layout.starts[0] and probes == layout.cell_count and reach == math.inf
+                head == layout.starts[0] and probes == layout.cell_count and reach == math.inf and not sampled
             ):
                 return int(size)
             head, probes, reach = self._wider(head, probes, layout)
+            sampled = False
 
     def _wider(self, head: int, probes: int, layout: Layout) -> tuple[int, int, float]:
         # In the end everything is scanned: 0.6 ms a million rows, and no answer is short while rows pass.
