@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,8 @@ def recommendations(
     sources = [SOURCE_OF_BITS[b] for b in bits.tolist()]
     for source, count in Counter(sources).items():
         _COUNT_ITEMS[source](count)
-    parts = zip(keys.tolist(), scores.tolist(), sources, strict=True)
-    return [
-        Recommendation(item_id=catalogue.id_of(key), score=score, source=source)
-        for key, score, source in parts
-    ]
+    parts = zip(catalogue.ids_of(keys), scores.tolist(), sources, strict=True)
+    return [Recommendation(item_id=i, score=score, source=source) for i, score, source in parts]
 
 
 def degradations_of(engine: Engine, model: LoadedModel | None, short: bool) -> list[Degradation.ValueType]:
@@ -55,7 +53,7 @@ def degradations_of(engine: Engine, model: LoadedModel | None, short: bool) -> l
     return found
 
 
-def count_degradations(degradations: list[Degradation.ValueType]) -> None:
+def count_degradations(degradations: Iterable[Degradation.ValueType]) -> None:
     """Into the metrics."""
     for degradation in degradations:
         name = Degradation.Name(degradation).removeprefix("DEGRADATION_").lower()

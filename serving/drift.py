@@ -20,6 +20,8 @@ from retrieval.choose import choose
 from retrieval.limits import RECALL_TARGET
 from retrieval.measure import exact_answers, measure, timed
 from runtime import metrics
+from serving.eligibility import EligibilityCache
+from serving.model_store import ModelStore
 
 QUERY_COUNT_MAX = (
     256  # vectors in the reservoir: 64 KiB, and an exact scan of a million items for each in a look
@@ -87,6 +89,17 @@ class DriftWatch:
 
     def _start_over(self) -> None:
         self._vectors, self._seen_count = [], 0
+
+
+def watched(
+    models: ModelStore, eligibility: EligibilityCache
+) -> tuple[Retriever, Float32, Float32, Mask] | None:
+    """What a look looks at: the model that answers now, and what is hidden without any filter."""
+    model = models.current
+    if model is None:
+        return None
+    arrays = model.arrays
+    return model.retriever, arrays.factors, arrays.factor_norms, eligibility.of(model, "").hidden
 
 
 def _look(

@@ -12,23 +12,31 @@ from serving import limits
 from serving.catalogue import Catalogue
 from serving.filter_syntax import parse
 from serving.filters import evaluate
-from serving.kernels import mark_keys
+from serving.kernels import hide_rows, put_keys
 from serving.model import LoadedModel
 
 Keys = NDArray[np.int32]
+NO_KEYS: Keys = np.zeros(0, dtype=np.int32)
+NOT_HIDDEN: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Eligible:
-    """What a filter, a model and a state of the catalogue leave."""
+    """What a filter, a model and a state of the catalogue leave. Kept for many requests, written by none."""
 
     mask: NDArray[np.bool_]  # (size,) bool over keys
-    hidden_rows: NDArray[np.int32]  # (h,) int32 rows of the model that may not be answered
+    hidden: NDArray[np.uint8]  # (n,) uint8, 1 for rows of the model that may not be answered; empty: all may
+    shown_rows: (
+        NDArray[np.int32] | None
+    )  # (s,) int32, the rows that may be where SHOWN_ROWS_MAX at most are left
+    popular_keys: Keys  # (p,) int32 the most popular that may be answered, POPULAR_COUNT_MAX at most
     unmodelled_keys: Keys  # (u,) int32 eligible keys that the model does not know, newest first
 
     @property
     def size_bytes(self) -> int:
-        return self.mask.nbytes + self.hidden_rows.nbytes + self.unmodelled_keys.nbytes
+        shown = 0 if self.shown_rows is None else self.shown_rows.nbytes
+        kept = (self.mask, self.hidden, self.popular_keys, self.unmodelled_keys)
+        return shown + sum(array.nbytes for array in kept)
 
 
 class EligibilityCache:
@@ -66,15 +74,23 @@ def derive(catalogue: Catalogue, model: LoadedModel | None, passing: NDArray[np.
     """Joins a filter's keys with what is usable and with what the model knows. O(items)."""
     mask = passing & catalogue.usable
     unmodelled = mask.copy()
-    hidden = np.zeros(0, dtype=np.int32)
+    hidden, shown_rows, popular = NOT_HIDDEN, None, NO_KEYS
     if model is not None:
-        keys = model.arrays.item_keys
-        known = keys < len(mask)
-        unmodelled[keys[known]] = False
-        shown = np.zeros(len(keys), dtype=np.bool_)
-        shown[known] = mask[keys[known]]
-        hidden = np.flatnonzero(~shown).astype(np.int32)
-    return Eligible(mask, hidden, _newest_first(np.flatnonzero(unmodelled), catalogue))
+        marks = np.empty(model.arrays.item_count, dtype=np.uint8)
+        shown_count = hide_rows(model.arrays.item_keys, mask, marks, unmodelled)
+        if shown_count < len(marks):
+            hidden = marks
+            if shown_count <= limits.SHOWN_ROWS_MAX:
+                shown_rows = np.flatnonzero(marks == 0).astype(np.int32)
+        popular = _popular_keys(model, hidden)
+    return Eligible(mask, hidden, shown_rows, popular, _newest_first(np.flatnonzero(unmodelled), catalogue))
+
+
+def _popular_keys(model: LoadedModel, hidden: NDArray[np.uint8]) -> Keys:
+    order = model.arrays.popularity_order
+    if len(hidden):
+        order = order[hidden[order] == 0]
+    return model.arrays.item_keys[order[: limits.POPULAR_COUNT_MAX]]
 
 
 def _newest_first(keys: NDArray[np.int64], catalogue: Catalogue) -> Keys:
@@ -84,17 +100,13 @@ def _newest_first(keys: NDArray[np.int64], catalogue: Catalogue) -> Keys:
 
 
 class BlockedKeys:
-    """Marks over keys, (size,) uint8, that hold one request's seen, excluded, shown and context items."""
+    """One request's seen, excluded, shown and context items, as a hash table for the kernels."""
 
     def __init__(self) -> None:
-        self.marks: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
+        self.table: NDArray[np.int32] = np.zeros(limits.BLOCKED_SLOT_COUNT, dtype=np.int32)
 
-    def block(self, keys: Keys, size: int) -> None:
-        """Blocks the keys; undo it with `release` before the next request."""
-        if size > len(self.marks):
-            self.marks = np.zeros(2 * size, dtype=np.uint8)
-        mark_keys(keys, np.uint8(1), self.marks)
-
-    def release(self, keys: Keys) -> None:
-        """Undoes `block` of the same keys."""
-        mark_keys(keys, np.uint8(0), self.marks)
+    def block(self, keys: Keys) -> None:
+        """Blocks the keys, and those alone."""
+        self.table[:] = 0
+        taken = put_keys(keys, self.table, 0)
+        assert taken >= 0, "more blocked items than the contract lets a request name"

@@ -9,6 +9,7 @@ from runtime.clock import Clock
 from serving.candidates import Gatherer
 from serving.catalogue import Catalogue
 from serving.catalogue_follower import CatalogueFollower
+from serving.drift import DriftWatch
 from serving.eligibility import BlockedKeys, EligibilityCache
 from serving.model_store import ModelStore
 from serving.profile import ProfileReader
@@ -25,6 +26,7 @@ class Engine:
     profiles: ProfileReader
     trending: Trending
     eligibility: EligibilityCache
+    drift: DriftWatch
     clock: Clock
     random_bytes: Callable[[int], bytes]
     blocked: BlockedKeys = field(default_factory=BlockedKeys)

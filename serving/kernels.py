@@ -29,80 +29,147 @@ def rows_of(keys: np.ndarray, row_by_key: np.ndarray, rows: np.ndarray) -> None:
         rows[i] = row_by_key[key] if 0 <= key < row_by_key.shape[0] else -1
 
 
-@njit(cache=True, nogil=True)
-def mark_keys(keys: np.ndarray, value: np.uint8, marks: np.ndarray) -> None:
-    """Sets marks[key] = value for keys (m,) int32; keys beyond marks (n,) uint8 are passed over."""
-    for i in range(keys.shape[0]):
-        if 0 <= keys[i] < marks.shape[0]:
-            marks[keys[i]] = value
+# Sets of keys are open-addressing hash tables of int32, key + 1 or 0 for an empty slot, a power of two long: what a request
+# costs does not depend on how many items there are. Callers see to it that no more than half of the slots are taken.
+HASH_MIX = np.uint32(
+    2_654_435_769
+)  # 2**32 / golden ratio (Knuth, TAOCP 3, 6.4): neighbouring keys land far apart
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _slot_of(key: np.int32, table: np.ndarray) -> int:
+    """The slot of `key` in table, or the empty one where it would go."""
+    last: int = table.shape[0] - 1
+    at: int = int((np.uint32(key) * HASH_MIX) >> np.uint32(12)) & last
+    while table[at] != 0 and table[at] != key + 1:
+        at = (at + 1) & last
+    return at
 
 
 @njit(cache=True, nogil=True)
-def merge_keys(
-    found: np.ndarray,
-    bit: np.uint8,
-    room: int,
-    eligible: np.ndarray,
-    blocked: np.ndarray,
-    slots: np.ndarray,
-    keys: np.ndarray,
-    bits: np.ndarray,
-    size: int,
-) -> int:
-    """Appends at most `room` of `found` to keys[:size] and returns the new size.
+def put_keys(keys: np.ndarray, table: np.ndarray, taken: int) -> int:
+    """Puts keys (m,) int32 >= 0 into table (2**p,) int32, of which `taken` slots are full; returns how many are now.
 
-    A key goes in when it is eligible (n,) bool, not blocked (n,) uint8 and not there yet: slots (n,) int32 holds its
-    place plus one, 0 for none. A key that is there already gets `bit` in bits (c,) uint8 as well.
+    -1 when more than half of the table would be taken; then some of the keys are in it.
     """
-    for i in range(found.shape[0]):
-        key = found[i]
-        if key < 0 or key >= eligible.shape[0] or not eligible[key] or blocked[key] != 0:
+    for i in range(keys.shape[0]):
+        if keys[i] < 0:
             continue
-        if slots[key] != 0:
-            bits[slots[key] - 1] |= bit
-            continue
-        if room <= 0 or size == keys.shape[0]:
-            continue
-        keys[size], bits[size] = key, bit
-        size += 1
-        room -= 1
-        slots[key] = size
-    return size
+        at = _slot_of(keys[i], table)
+        if table[at] == 0:
+            if 2 * (taken + 1) > table.shape[0]:
+                return -1
+            table[at] = keys[i] + 1
+            taken += 1
+    return taken
 
 
 @njit(cache=True, nogil=True)
-def fill_keys(
-    found: np.ndarray,
-    bit: np.uint8,
-    room: int,
+def unite(
+    found_rows: np.ndarray,
+    found_bits: np.ndarray,
+    item_keys: np.ndarray,
+    row_by_key: np.ndarray,
+    lists: tuple[np.ndarray, ...],
+    list_bits: tuple[int, ...],
+    list_rooms: tuple[int, ...],
+    fills: tuple[np.ndarray, ...],
+    fill_bits: tuple[int, ...],
+    count_min: int,
     eligible: np.ndarray,
     blocked: np.ndarray,
     slots: np.ndarray,
+    places: np.ndarray,
     keys: np.ndarray,
+    rows: np.ndarray,
     bits: np.ndarray,
-    size: int,
 ) -> int:
-    """As `merge_keys`, but stops at the first key without room: for lists as long as the catalogue."""
-    for i in range(found.shape[0]):
-        if room <= 0 or size == keys.shape[0]:
-            break
-        key = found[i]
-        if key < 0 or key >= eligible.shape[0] or not eligible[key]:
-            continue
-        if blocked[key] != 0 or slots[key] != 0:
-            continue
-        keys[size], bits[size] = key, bit
+    """The union of the sources, each key once, in the order in which they name it; returns how many, c.
+
+    found_rows (f,) int32 and found_bits (f,) uint8 are the vectorizer's: distinct and allowed, and stand first. Then from
+    each of `lists` (l,) int32 keys at most so many as its room, then from `fills` until there are `count_min`. A key goes
+    in when it is eligible (size,) bool and not in the hash table blocked; one that is there already gets the list's bit as
+    well. item_keys (n,) and row_by_key (r,) int32 translate; slots (2**p,) int32 and places (2**p,) int32 are
+    overwritten; keys, rows (>= c,) int32 and bits (>= c,) uint8 receive the union, rows -1 where the model has none.
+    """
+    slots[:] = 0
+    size = 0
+    for i in range(found_rows.shape[0]):
+        key = item_keys[found_rows[i]]
+        at = _slot_of(key, slots)
+        slots[at], places[at] = key + 1, size
+        keys[size], rows[size], bits[size] = key, found_rows[i], found_bits[i]
         size += 1
-        room -= 1
-        slots[key] = size
+    for which in range(len(lists) + len(fills)):
+        filling = which >= len(lists)
+        listed = fills[which - len(lists)] if filling else lists[which]
+        bit = fill_bits[which - len(lists)] if filling else list_bits[which]
+        room = count_min - size if filling else list_rooms[which]
+        for i in range(listed.shape[0]):
+            if room <= 0 and filling:
+                break
+            key = listed[i]
+            if (
+                key < 0
+                or key >= eligible.shape[0]
+                or not eligible[key]
+                or blocked[_slot_of(key, blocked)] != 0
+            ):
+                continue
+            at = _slot_of(key, slots)
+            if slots[at] != 0:
+                bits[places[at]] |= np.uint8(0 if filling else bit)
+                continue
+            if room <= 0 or size == keys.shape[0]:
+                continue
+            slots[at], places[at] = key + 1, size
+            keys[size], bits[size] = key, np.uint8(bit)
+            rows[size] = row_by_key[key] if key < row_by_key.shape[0] else -1
+            size += 1
+            room -= 1
     return size
 
 
 @njit(cache=True, nogil=True)
-def clear_slots(keys: np.ndarray, size: int, slots: np.ndarray) -> None:
-    """Takes keys[:size] out of slots again."""
-    for i in range(size):
-        slots[keys[i]] = 0
+def hide_rows(item_keys: np.ndarray, mask: np.ndarray, hidden: np.ndarray, unmodelled: np.ndarray) -> int:
+    """Splits what passes by whether the model knows it; returns how many rows pass.
+
+    item_keys (n,) int32; mask (size,) bool over keys. hidden (n,) uint8 becomes 1 for rows whose key does not pass, 0
+    for others; unmodelled (size,) bool, a copy of mask before, loses the keys that have a row.
+    """
+    passing = 0
+    for row in range(item_keys.shape[0]):
+        key = item_keys[row]
+        if key < mask.shape[0] and mask[key]:
+            hidden[row] = 0
+            passing += 1
+            unmodelled[key] = False
+        else:
+            hidden[row] = 1
+    return passing
+
+
+@njit(cache=True, nogil=True)
+def select_top(scores: np.ndarray, score_min: float, chosen: np.ndarray) -> int:
+    """Writes the places of the best scores (k,) float32 that are at least score_min to chosen (m,) int64, best first.
+
+    Equal scores stand in their order; returns how many. Insertion into the page: pages are short and most scores lose
+    at the first comparison.
+    """
+    size = 0
+    for i in range(scores.shape[0]):
+        score = scores[i]
+        if not score >= score_min or (
+            size == chosen.shape[0] and (size == 0 or score <= scores[chosen[size - 1]])
+        ):
+            continue
+        at = size if size < chosen.shape[0] else size - 1
+        while at > 0 and scores[chosen[at - 1]] < score:
+            chosen[at] = chosen[at - 1]
+            at -= 1
+        chosen[at] = i
+        size = min(size + 1, chosen.shape[0])
+    return size
 
 
 @njit(cache=True, nogil=True)

@@ -7,10 +7,16 @@ from vectorizer.limits import CANDIDATE_COUNT_MAX, GATHERED_COUNT_MAX, RING_EVEN
 # Counts.
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 20, 200  # the contract's
 PERSONAL_SOURCE_COUNT = 200  # asked of retrieval; the vectorizer's quota takes the best of them
-TRENDING_SHARE_COUNT = 30  # candidates from the trending list beside a personal list, which they must not crowd out
-BLOCKED_SLOT_COUNT = 32_768  # twice what a request can block: shown by its page token, excluded, seen, in its ring
+TRENDING_SHARE_COUNT = (
+    30  # candidates from the trending list beside a personal list, which they must not crowd out
+)
+BLOCKED_SLOT_COUNT = (
+    32_768  # twice what a request can block: shown by its page token, excluded, seen, in its ring
+)
 SHOWN_ROWS_MAX = 20_000  # rows that a filter leaves and that are scanned one by one: 0.1 ms
-POPULAR_COUNT_MAX = 8_192  # kept of a filter's most popular items: a page of 200 behind 6,000 shown and 1,000 excluded ones
+POPULAR_COUNT_MAX = (
+    8_192  # kept of a filter's most popular items: a page of 200 behind 6,000 shown and 1,000 excluded ones
+)
 TRENDING_COUNT_MAX = 100  # candidates from the trending list; it keeps 1,000, the rest is noise
 NEW_COUNT_MAX = 20  # candidates that no model knows yet: at one in ten, enough for a page of 200
 NEW_STEP_COUNT = 10  # one place in so many may go to an item that no model knows yet
@@ -18,7 +24,9 @@ NEW_AGE_S_MAX = 30 * 86_400  # an item that had no event in a month is no news; 
 INLINE_EVENT_COUNT_MAX, CONTEXT_ITEM_COUNT_MAX = 64, 16  # the contract's
 POOL_COUNT_MAX = 400  # candidates that diversity weighs against each other: 400 x 200 cosines take a few ms
 CATALOG_BATCH_ROW_COUNT = 1_000  # rows applied before other tasks get their turn: about 10 ms
-CATALOG_STEPS_ITEM_COUNT = 100_000  # from so many items on, room for new ones is made in steps; below it takes 1 ms at once
+CATALOG_STEPS_ITEM_COUNT = (
+    100_000  # from so many items on, room for new ones is made in steps; below it takes 1 ms at once
+)
 CATALOG_SPARE_PART = 16  # one in so many: with less room than that for new items, more is made
 CATEGORY_BITS_COUNT_MAX = 4_096  # categories whose bit is remembered: some 100 bytes each
 ATTRIBUTE_COUNT_MAX = 256  # attribute columns of a catalogue; each takes 8 bytes an item
@@ -50,9 +58,13 @@ CATALOG_READ_S_MAX = 300.0  # of the first look: millions of rows, some 5 us eac
 # The catalogue's snapshot: what a start without Postgres answers from may be so old, plus what writing takes.
 CATALOG_FILE_PERIOD_S = 60.0
 CATALOG_FILE_WRITE_S_MAX = 120.0  # a half that is older than this was left behind
-CATALOG_FILE_BYTES_MAX = 8 * 1024 * 1024 * 1024  # some 40 million items with 30 attributes; twice that on the disk
+CATALOG_FILE_BYTES_MAX = (
+    8 * 1024 * 1024 * 1024
+)  # some 40 million items with 30 attributes; twice that on the disk
 CATALOG_FILE_TRY_COUNT = 3  # looks at a snapshot that another process replaces meanwhile
-CATALOG_MARKER_DAYS_MAX = 30  # a snapshot that is older is not begun with: its marker may be gone from Postgres
+CATALOG_MARKER_DAYS_MAX = (
+    30  # a snapshot that is older is not begun with: its marker may be gone from Postgres
+)
 CATALOG_STALE_S = 3.0  # without a successful look for so long, answers say CATALOG_STALE
 
 assert GATHERED_COUNT_MAX + RING_EVENT_COUNT_MAX + TRENDING_COUNT_MAX + NEW_COUNT_MAX + PAGE_SIZE_MAX <= (

@@ -27,13 +27,7 @@ class LoadedModel:
     arrays: ModelArrays
     workspace: Workspace
     row_by_key: NDArray[np.int32]  # (largest key + 1,) int32, -1 where the model does not know the key
-    popular_keys: NDArray[np.int32]  # (n,) int32, most popular first
     retriever: Retriever  # its scratch memory belongs to the event loop's thread too
-
-    @property
-    def index(self) -> None:
-        """There is no graph: sources that ask for one scan."""
-        return
 
     def rows_of(self, keys: NDArray[np.int32]) -> NDArray[np.int32]:
         """(m,) int32 keys -> (m,) int32 rows, -1 where the model does not know the key."""
@@ -61,9 +55,8 @@ def of_arrays(version: str, arrays: ModelArrays, retriever: Retriever | None = N
     """The model of arrays that are in memory already."""
     row_by_key = np.full(int(arrays.item_keys.max(initial=-1)) + 1, -1, dtype=np.int32)
     row_by_key[arrays.item_keys] = np.arange(arrays.item_count, dtype=np.int32)
-    popular_keys = arrays.item_keys[arrays.popularity_order]
     retriever = retriever or Retriever({}, {}, arrays)
-    return LoadedModel(version, arrays, Workspace(arrays), row_by_key, popular_keys, retriever)
+    return LoadedModel(version, arrays, Workspace(arrays), row_by_key, retriever)
 
 
 def _check_features(arrays: ModelArrays) -> None:

@@ -25,9 +25,10 @@ from vectorizer import vectorize
 Keys = NDArray[np.int32]
 
 
-async def recommend(request: RecommendRequest, engine: Engine, deadline_s: float) -> RecommendResponse:
+async def recommend(
+    request: RecommendRequest, engine: Engine, deadline_s: float, watch: Stopwatch
+) -> RecommendResponse:
     """Answers one request; `deadline_s` is in the loop's clock. CallerError for a filter, offset or token that can't be read."""
-    watch = Stopwatch()
     shown = _shown_keys(request)
     profile, degradations = await engine.profiles.read(request, deadline_s)
     watch.lap("profile")
@@ -39,13 +40,10 @@ async def recommend(request: RecommendRequest, engine: Engine, deadline_s: float
     eligible = engine.eligibility.of(model, request.filter)
     seen = [] if request.include_seen else [ring.keys, profile.seen_keys]
     blocked = np.concatenate([shown, context, catalogue.keys_of(request.exclude_item_ids), *seen])
-    engine.blocked.block(blocked, catalogue.size)
-    try:
-        watch.lap("eligibility")
-        ring = with_context(ring, context, time_s)
-        candidates, scores = _scored(request, engine, model, ring, eligible, blocked, time_s, watch)
-    finally:
-        engine.blocked.release(blocked)
+    engine.blocked.block(blocked)
+    watch.lap("eligibility")
+    ring = with_context(ring, context, time_s)
+    candidates, scores = _scored(request, engine, model, ring, eligible, blocked, time_s, watch)
     min_score = request.min_score if request.HasField("min_score") else None
     count = page_size(request.page_size)
     places = select(candidates, scores, count, min_score, request.diversity, model, catalogue)
@@ -71,18 +69,20 @@ def _scored(
     time_s: float,
     watch: Stopwatch,
 ) -> tuple[Candidates, NDArray[np.float32]]:
-    trending, marks = engine.trending.current, engine.blocked.marks
+    trending = engine.trending.current
     count = page_size(request.page_size)
     if model is None:
-        found = engine.gatherer.gather_without_model(eligible, marks, trending, engine.catalogue, count)
+        found = engine.gatherer.gather_without_model(eligible, engine.blocked, trending, count)
         watch.lap("gather")
         return found, ranks_in_order(len(found.keys))
     rows = model.rows_of(ring.keys)
     vector = vectorize(rows, ring.codes, ring.times, model.arrays, model.workspace)
+    if vector.any():
+        engine.drift.note(vector, model.retriever)
     watch.lap("vectorize")
     wanted = Wanted(count, request.include_seen, time_s)
     found = engine.gatherer.gather(
-        model, ring, rows, vector, eligible, marks, blocked, trending, engine.catalogue, wanted
+        model, ring, rows, vector, eligible, blocked, engine.blocked, trending, engine.catalogue, wanted
     )
     watch.lap("gather")
     scores = rank(found, ring, rows, vector, model, trending, time_s)

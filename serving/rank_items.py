@@ -22,15 +22,15 @@ async def rank_items(request: RankItemsRequest, engine: Engine, deadline_s: floa
     model = engine.models.current
     ring = with_inline(ring_of(profile), request.recent_events, engine.catalogue, time_s)
     item_ids = list(dict.fromkeys(request.item_ids))
-    keys = engine.catalogue.keys_of(item_ids)
+    found = engine.catalogue.find(item_ids)
+    keys = found[found >= 0]
     scores = _scores(keys, ring, engine, model, time_s)
     order = np.argsort(-scores, kind="stable")
-    parts = zip(keys[order].tolist(), scores[order].tolist(), strict=True)
-    id_of = engine.catalogue.id_of
+    parts = zip(engine.catalogue.ids_of(keys[order]), scores[order].tolist(), strict=True)
     degradations += answers.degradations_of(engine, model, False)
     return RankItemsResponse(
-        items=[Recommendation(item_id=id_of(k), score=s, source=Source.SOURCE_CALLER) for k, s in parts],
-        unknown_item_ids=[i for i in item_ids if engine.catalogue.key_of(i) is None],
+        items=[Recommendation(item_id=i, score=s, source=Source.SOURCE_CALLER) for i, s in parts],
+        unknown_item_ids=[i for i, key in zip(item_ids, found.tolist(), strict=True) if key < 0],
         model_version=model.version if model else "",
         attribution_token=answers.attribution_token(engine, model),
         degradations=degradations,

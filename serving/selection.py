@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from serving import limits
 from serving.candidates import Candidates
 from serving.catalogue import Catalogue
-from serving.kernels import select_diverse
+from serving.kernels import select_diverse, select_top
 from serving.model import LoadedModel
 
 NO_FACTORS = np.zeros((0, 1), dtype=np.float32)
@@ -26,13 +26,15 @@ def select(
     catalogue: Catalogue,
 ) -> Places:
     """(c,) int64 places in `candidates`, c <= count, best first; equal scores stand in the order of the candidates."""
-    order = np.argsort(-scores, kind="stable")
-    if min_score is not None:
-        order = order[scores[order] >= min_score]
-    if diversity <= 0 or len(order) <= 1:
-        return order[:count]
-    pool = order[: limits.POOL_COUNT_MAX]
+    pool = _best(scores, count if diversity <= 0 else limits.POOL_COUNT_MAX, min_score)
+    if diversity <= 0 or len(pool) <= 1:
+        return pool
     return pool[_diverse(candidates, scores, pool, min(count, len(pool)), diversity, model, catalogue)]
+
+
+def _best(scores: NDArray[np.float32], count: int, min_score: float | None) -> Places:
+    chosen = np.empty(min(count, len(scores)), dtype=np.int64)
+    return chosen[: select_top(scores, -np.inf if min_score is None else min_score, chosen)]
 
 
 def _diverse(

@@ -20,6 +20,7 @@ from reco.ranking.v1 import (
     ranking_service_pb2,
     ranking_service_pb2_grpc,
 )
+from redis.asyncio import Redis
 
 from runtime.clock import Clock, SystemClock
 from runtime.postgres import Pool, make_pool
@@ -31,6 +32,7 @@ from serving import limits
 from serving.catalogue import Catalogue
 from serving.catalogue_file import CatalogueFile
 from serving.catalogue_follower import CatalogueFollower
+from serving.drift import LOOK_PERIOD_S, DriftWatch, watched
 from serving.eligibility import EligibilityCache
 from serving.engine import Engine
 from serving.model_store import ModelStore
@@ -46,6 +48,7 @@ SERVICES = (
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
 )
 GC_THRESHOLDS = (20_000, 20, 50)  # Python's are 700, 10, 10: some collection every few requests
+DRIFT_SEED = 7  # of the sample of recent vectors
 REDIS_RETRIES_MAX = (
     1  # a connection that was cut is made anew at once; a store that is away is not waited for
 )
@@ -74,19 +77,25 @@ async def running(
         stack.push_async_callback(redis.aclose)
         reader = RedisReader(settings.redis_url)
         stack.push_async_callback(reader.aclose)
-        catalogue = Catalogue()
-        engine = Engine(
-            catalogue,
-            CatalogueFollower(catalogue, pool, clock, CatalogueFile(settings.models_dir)),
-            ModelStore(settings.models_dir, pool, clock),
-            ProfileReader(reader, settings.partition_count),
-            Trending(redis, clock),
-            EligibilityCache(catalogue),
-            clock,
-            os.urandom,
-        )
+        engine = _engine(settings, clock, pool, redis, reader)
         port = await _serve(stack, settings, engine, pool, place)
         yield Serving(engine, pool, port)
+
+
+def _engine(settings: Settings, clock: Clock, pool: Pool, redis: Redis, reader: RedisReader) -> Engine:
+    catalogue = Catalogue()
+    models, eligibility = ModelStore(settings.models_dir, pool, clock), EligibilityCache(catalogue)
+    return Engine(
+        catalogue,
+        CatalogueFollower(catalogue, pool, clock, CatalogueFile(settings.models_dir)),
+        models,
+        ProfileReader(reader, settings.partition_count),
+        Trending(redis, clock),
+        eligibility,
+        DriftWatch(partial(watched, models, eligibility), DRIFT_SEED),
+        clock,
+        os.urandom,
+    )
 
 
 async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool: Pool, place: Place) -> int:
@@ -116,6 +125,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
         _repeat(stack, engine.follower.save, limits.CATALOG_PERIOD_S)  # it knows itself whether that is due
     _repeat(stack, engine.trending.refresh, limits.TRENDING_PERIOD_S)
     _repeat(stack, engine.models.follow, limits.MODEL_PERIOD_S)
+    _repeat(stack, engine.drift.look, LOOK_PERIOD_S)
     settle()
     for name in ("", *SERVICES):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -11,17 +11,18 @@ from reco.ranking.v1.ranking_service_pb2 import (
     RankItemsRequest,
     RankItemsResponse,
     RecommendRequest,
-    RecommendResponse,
     SimilarItemsRequest,
     SimilarItemsResponse,
 )
 
+from runtime.rpc import Timed
 from serving import limits
 from serving.answers import count_degradations
 from serving.engine import Engine
 from serving.pipeline import recommend
 from serving.rank_items import rank_items
 from serving.similar import similar_items
+from serving.stopwatch import Stopwatch
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,19 +33,20 @@ class RankingService(ranking_service_pb2_grpc.RankingServiceServicer):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def Recommend(self, request: RecommendRequest, context: Context) -> RecommendResponse:  # noqa: N802 - the contract's name
-        answer = await recommend(request, self._engine, _deadline_s(context))
-        count_degradations(list(answer.degradations))
-        return answer
+    async def Recommend(self, request: RecommendRequest, context: Context) -> Any:  # noqa: N802 - the contract's name
+        watch = Stopwatch()
+        answer = await recommend(request, self._engine, _deadline_s(context), watch)
+        count_degradations(answer.degradations)
+        return Timed(answer, watch.server_timing())
 
     async def RankItems(self, request: RankItemsRequest, context: Context) -> RankItemsResponse:  # noqa: N802 - as above
         answer = await rank_items(request, self._engine, _deadline_s(context))
-        count_degradations(list(answer.degradations))
+        count_degradations(answer.degradations)
         return answer
 
     async def SimilarItems(self, request: SimilarItemsRequest, context: Context) -> SimilarItemsResponse:  # noqa: N802 - as above
         answer = similar_items(request, self._engine)
-        count_degradations(list(answer.degradations))
+        count_degradations(answer.degradations)
         return answer
 
 

@@ -7,6 +7,10 @@ import numpy as np
 from profiles.codec import decode, merge, pack_event
 from profiles.signals import Signal
 from serving import kernels, tokens
+from serving.candidates import Gatherer
+from serving.catalogue_warm import warm_up_catalogue
+from serving.eligibility import BlockedKeys, Eligible
+from serving.trending import TrendingList
 from vectorizer import warm_up as warm_up_vectorizer
 
 
@@ -15,15 +19,14 @@ def warm_up() -> None:
     warm_up_vectorizer()
     decode(merge(None, np.array([pack_event(1, Signal.VIEW, 1)], dtype=np.uint64), 1))
     keys, ones = np.zeros(1, dtype=np.int32), np.ones(1, dtype=np.float32)
-    marks, mask, slots = np.zeros(1, dtype=np.uint8), np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.int32)
-    kernels.mark_lists(
-        np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int32), keys, np.int32(0), mask.copy()
-    )
-    kernels.rows_of(keys, keys, slots.copy())
-    kernels.mark_keys(keys, np.uint8(0), marks)
-    for merge_into in (kernels.merge_keys, kernels.fill_keys):
-        size = merge_into(keys, np.uint8(1), 1, mask, marks, slots, keys.copy(), marks.copy(), 0)
-        kernels.clear_slots(keys, size, slots)
+    marks, mask = np.zeros(1, dtype=np.uint8), np.ones(1, dtype=np.bool_)
+    warm_up_catalogue()
+    kernels.rows_of(keys, keys, keys.copy())
+    kernels.hide_rows(keys, mask, marks.copy(), mask.copy())
+    kernels.select_top(ones, 0.5, np.zeros(1, dtype=np.int64))
+    eligible = Eligible(mask, marks, None, keys, keys)
+    Gatherer().gather_without_model(eligible, BlockedKeys(), TrendingList(keys, ones), 1)
+    BlockedKeys().block(keys)
     likes = np.ones(1, dtype=np.uint64)
     factors, chosen = np.ones((1, 1), dtype=np.float32), np.zeros(1, dtype=np.int64)
     kernels.select_diverse(ones, factors, ones, keys, likes, 0.5, np.zeros(1), chosen)

@@ -7,18 +7,39 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def merge(
-    found: Sequence[int], bit: int, room: int, allowed: set[int], keys: list[int], bits: list[int], limit: int
-) -> None:
-    """Appends to keys and bits in place."""
-    for key in found:
-        if key in keys:
-            if key in allowed:
-                bits[keys.index(key)] |= bit
-        elif key in allowed and room > 0 and len(keys) < limit:
-            keys.append(key)
-            bits.append(bit)
-            room -= 1
+Union = list[tuple[int, int, int]]  # key, row, bits
+
+
+def unite(
+    found: Union,
+    lists: Sequence[tuple[Sequence[int], int, int]],
+    fills: Sequence[tuple[Sequence[int], int]],
+    count_min: int,
+    allowed: set[int],
+    row_of: dict[int, int],
+    limit: int,
+) -> Union:
+    """`lists` are keys, bit and room; `fills` keys and bit."""
+    union = {key: [row, bits] for key, row, bits in found}
+
+    def offer(listed: Sequence[int], bit: int, room: int, again: bool) -> None:
+        for key in (key for key in listed if key in allowed):
+            if key in union:
+                union[key][1] |= bit if again else 0
+            elif room > 0 and len(union) < limit:
+                union[key] = [row_of.get(key, -1), bit]
+                room -= 1
+
+    for listed, bit, room in lists:
+        offer(listed, bit, room, True)
+    for listed, bit in fills:
+        offer(listed, bit, count_min - len(union), False)
+    return [(key, row, bits) for key, (row, bits) in union.items()]
+
+
+def select_top(scores: Sequence[float], score_min: float, count: int) -> list[int]:
+    enough = [i for i, score in enumerate(scores) if score >= score_min]
+    return sorted(enough, key=lambda i: -scores[i])[:count]
 
 
 def likeness(i: int, j: int, factors: np.ndarray, rows: Sequence[int], categories: Sequence[int]) -> float:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving import kernels
 from tests.oracles import serving_twins
@@ -11,35 +15,83 @@ from tests.oracles import serving_twins
 SEEDS = range(20)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_merge_keys_when_sources_overlap_agrees_with_twin(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    eligible, blocked = random.random(40) < 0.7, (random.random(40) < 0.2).astype(np.uint8)
-    allowed = set(np.flatnonzero(eligible & (blocked == 0)).tolist())
-    keys, bits, slots = np.zeros(25, np.int32), np.zeros(25, np.uint8), np.zeros(40, np.int32)
-    twin_keys: list[int] = []
-    twin_bits: list[int] = []
-    size = 0
-    for bit in (1, 2, 16):
-        found = random.integers(-3, 45, 30).astype(np.int32)
-        size = kernels.merge_keys(found, np.uint8(bit), 12, eligible, blocked, slots, keys, bits, size)
-        serving_twins.merge(found.tolist(), bit, 12, allowed, twin_keys, twin_bits, 25)
-    assert keys[:size].tolist() == twin_keys
-    assert bits[:size].tolist() == twin_bits
-    kernels.clear_slots(keys, size, slots)
-    assert not slots.any()
+def int32(values: object) -> np.ndarray:
+    return np.array(values, dtype=np.int32)
+
+
+def table_of(keys: Sequence[int], slot_count: int) -> np.ndarray:
+    table = np.zeros(slot_count, np.int32)
+    assert kernels.put_keys(int32(keys), table, 0) == len({key for key in keys if key >= 0})
+    return table
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_fill_keys_when_room_is_left_takes_the_first_that_may_be(seed: int) -> None:
+def test_unite_when_sources_overlap_agrees_with_twin(seed: int) -> None:
     random = np.random.default_rng(seed)
-    eligible, blocked = random.random(40) < 0.7, (random.random(40) < 0.2).astype(np.uint8)
-    keys, bits, slots = np.zeros(25, np.int32), np.zeros(25, np.uint8), np.zeros(40, np.int32)
-    keys[0], slots[5] = 5, 1
-    found = random.permutation(40).astype(np.int32)
-    size = kernels.fill_keys(found, np.uint8(8), 7, eligible, blocked, slots, keys, bits, 1)
-    expected = [k for k in found.tolist() if eligible[k] and not blocked[k] and k != 5][:7]
-    assert keys[1:size].tolist() == expected
+    item_keys = int32(random.permutation(40)[:30])
+    row_of = {int(key): row for row, key in enumerate(item_keys)}
+    row_by_key = int32([row_of.get(key, -1) for key in range(38)])  # shorter than the catalogue
+    row_of = {key: row for key, row in row_of.items() if key < 38}
+    eligible, blocked = random.random(40) < 0.7, random.permutation(40)[:8]
+    allowed = set(np.flatnonzero(eligible).tolist()) - set(blocked.tolist())
+    found_rows = int32([row for row in range(30) if int(item_keys[row]) in allowed][:9])
+    found_bits = random.integers(1, 16, len(found_rows)).astype(np.uint8)
+    lists = [int32(random.integers(-3, 45, 20)) for _ in range(3)]
+    fills = [int32(random.permutation(45)), int32(random.permutation(45))]
+    rooms, count_min, limit = (3, 5, 2), int(random.integers(10, 30)), 28
+    keys, rows, bits = np.zeros(limit, np.int32), np.zeros(limit, np.int32), np.zeros(limit, np.uint8)
+    slots, places = np.ones(64, np.int32), np.ones(64, np.int32)
+    size = kernels.unite(
+        found_rows, found_bits, item_keys, row_by_key, tuple(lists), (16, 1, 32), rooms, tuple(fills), (8, 32),
+        count_min, eligible, table_of(blocked.tolist(), 16), slots, places, keys, rows, bits,
+    )  # fmt: skip
+    twin = serving_twins.unite(
+        [(int(item_keys[r]), int(r), int(b)) for r, b in zip(found_rows, found_bits, strict=True)],
+        [(x.tolist(), bit, room) for x, bit, room in zip(lists, (16, 1, 32), rooms, strict=True)],
+        [(x.tolist(), bit) for x, bit in zip(fills, (8, 32), strict=True)],
+        count_min, allowed, row_of, limit,
+    )  # fmt: skip
+    united = zip(keys[:size].tolist(), rows[:size].tolist(), bits[:size].tolist(), strict=True)
+    assert list(united) == twin
+
+
+@given(st.lists(st.integers(-2, 2**28 - 1), max_size=40), st.sampled_from([16, 64, 128]))
+def test_put_keys_holds_all_of_them_or_says_that_the_table_is_too_small(
+    keys: list[int], slot_count: int
+) -> None:
+    table, wanted = np.zeros(slot_count, np.int32), {key for key in keys if key >= 0}
+    taken = kernels.put_keys(int32(keys), table, 0)
+    if 2 * len(wanted) <= slot_count:
+        assert taken == len(wanted)
+        assert {key - 1 for key in table.tolist() if key} == wanted
+        assert kernels.put_keys(int32(keys), table, taken) == taken  # each once
+    else:
+        assert taken == -1
+
+
+@given(
+    st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0, 3.0]), max_size=60),
+    st.sampled_from([-np.inf, 0.0, 0.3, 9.0]),
+    st.integers(0, 70),
+)
+def test_select_top_agrees_with_twin(scores: list[float], score_min: float, count: int) -> None:
+    chosen = np.zeros(count, np.int64)
+    size = kernels.select_top(np.array(scores, np.float32), score_min, chosen)
+    assert chosen[:size].tolist() == serving_twins.select_top(scores, score_min, count)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_hide_rows_splits_by_what_the_model_knows(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    item_keys, mask = int32(random.permutation(40)[:25]), random.random(36) < 0.5
+    unmodelled, hidden = mask.copy(), np.full(25, 9, np.uint8)
+    passing = kernels.hide_rows(item_keys, mask, hidden, unmodelled)
+    shown = [bool(key < 36 and mask[key]) for key in item_keys]
+    assert (hidden == 0).tolist() == shown
+    assert set(hidden.tolist()) <= {0, 1}
+    assert passing == sum(shown)
+    left = set(np.flatnonzero(mask).tolist()) - set(item_keys.tolist())
+    assert np.flatnonzero(unmodelled).tolist() == sorted(left)
 
 
 @pytest.mark.parametrize("diversity", [0.2, 0.7, 1.0])
