@@ -254,32 +254,15 @@ def search_blocks(
             found = probe_count
         sort_falling(cell_keys, found, spare)
     size, threshold, seen = 0, lowest, 0
-    if sampled:
+    if sampled and head_blocks > 0:
         # Without it, most of the time goes to rows that later ones push out: one block in SAMPLE_STEP tells beforehand,
-        # within a margin, which score the last survivor will have.
-        total, looked = head_blocks, -(-head_blocks // SAMPLE_STEP)
-        # Where there is a head, it alone: what it promises the whole keeps, and cells lie far apart in memory.
-        looked_into = 0 if head_blocks > 0 else found
-        for i in range(looked_into):
-            cell = row_of(cell_keys[i])
-            blocks = starts[cell + 1] - starts[cell]
-            total += blocks
-            looked += -(-blocks // SAMPLE_STEP)
-        wanted = min(count, int(count * looked / max(1, total) * SAMPLE_MARGIN) + SAMPLE_SPARE)
+        # within a margin, which score the last survivor will have. What the head promises, head and cells keep.
+        wanted = min(count, int(count * SAMPLE_MARGIN / SAMPLE_STEP) + SAMPLE_SPARE)
         room = keys[: min(keys.shape[0], 3 * wanted)]
         size, threshold, _ = scan_blocks(
             codes, scales, rows, norms, 0, head_blocks, query, bias, reach, hidden, table, room, 0, wanted, lowest,
             scores, SAMPLE_STEP,
         )  # fmt: skip
-        for i in range(looked_into):
-            cell = row_of(cell_keys[i])
-            # From the middle: the first block of a cell has its largest norms, and would promise too much.
-            middle = (starts[cell] + starts[cell + 1]) // 2
-            last = min(starts[cell + 1], middle + 1)
-            size, threshold, _ = scan_blocks(
-                codes, scales, rows, norms, middle, last, query, bias, reach, hidden, table, room, size, wanted, threshold,
-                scores, 1,
-            )  # fmt: skip
         if size >= wanted:
             keep_largest(room, size, wanted)
             threshold = score_of(room[wanted - 1])
