@@ -41,7 +41,9 @@ def widened(array: np.ndarray, value_max: int) -> np.ndarray:
     """The array of whole numbers from 0 on in a type that holds `value_max` as well."""
     if value_max <= WHOLE_MAX[array.dtype]:
         return array
-    return array.astype(next(t for t in (np.uint16, np.uint32, np.int64) if value_max <= WHOLE_MAX[np.dtype(t)]))
+    return array.astype(
+        next(t for t in (np.uint16, np.uint32, np.int64) if value_max <= WHOLE_MAX[np.dtype(t)])
+    )
 
 
 def store(array: np.ndarray, keys: NDArray[np.int64], values: Any) -> None:
