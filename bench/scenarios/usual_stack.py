@@ -15,7 +15,11 @@ from bench.scenarios.speed import at_rate, slim
 
 MODULE = "bench.peers.usual_stack"
 PATH = "/v1/users/user-0000000/recommendations"
-READY_WAIT_S_MAX = 1_200.0  # the first start builds a graph over a million items
+READY_WAIT_S_MAX, SMALL_WAIT_S_MAX, SMALL_ITEMS = (
+    1_200.0,
+    60.0,
+    100_000,
+)  # the first start builds a graph over all items
 LOAD_WAIT_S_MAX = 300.0
 
 
@@ -28,7 +32,8 @@ def compared(context: Context) -> Found:
     port, folder = free_port(), context.system.log_folder("usual-stack")
     command = [MODULE, "serve", "--dataset", dataset, "--redis", redis, "--port", str(port)]
     command += ["--core", str(context.serving_core)]
-    with started(command, folder, port, {}, None, answers(PATH), READY_WAIT_S_MAX) as server:
+    wait_s = SMALL_WAIT_S_MAX if context.system.options.items <= SMALL_ITEMS else READY_WAIT_S_MAX
+    with started(command, folder, port, {}, None, answers(PATH), wait_s) as server:
         said = _said(folder.with_suffix(".log"))
         url = f"http://{server.address}"
         saturation = context.load("saturation", url, seconds=max(2.0, context.timing.seconds / 4))
