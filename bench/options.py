@@ -12,6 +12,7 @@ from vectorizer.features import FEATURES
 
 NORMS = ("heavy", "flat", "equal")
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "bench"
+REAL_ITEMS, REAL_USERS = 1_682, 943  # MovieLens-100k's
 ITEMS_MIN, ITEMS_MAX = 1_000, 10_000_000
 
 
@@ -74,4 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser, items: int = Options.items) -
 def from_arguments(arguments: argparse.Namespace) -> Options:
     """The options that were given. Raises ValueError."""
     a = arguments
+    if a.real:
+        return Options(REAL_ITEMS, a.factors, REAL_USERS, seed=a.seed, real=True)
     return Options(a.items, a.factors, a.users, a.norms, a.seed, a.real)

@@ -20,7 +20,7 @@ import bench.data
 from bench import loading
 from bench.options import CACHE, Options, add_arguments, from_arguments
 from bench.processes import Server, answers, free_port, pin, serves, started
-from runtime.settings import Settings
+from runtime.settings import Settings, load_settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 
 METRICS_PORTS = 4
@@ -90,7 +90,7 @@ def running(options: Options, cache: Path = CACHE) -> Iterator[System]:
     valkey, postgres = EmbeddedValkey(folder), EmbeddedPostgres(folder)
     try:
         redis_url, postgres_url = valkey.start(), postgres.start()
-        settings = Settings(data_dir=folder, redis_url=redis_url, postgres_url=postgres_url)
+        settings = load_settings(data_dir=folder, redis_url=redis_url, postgres_url=postgres_url)
         loading.load(bench.data.load(options, cache), settings)
         with Redis.from_url(redis_url, socket_timeout=loading.REDIS_WAIT_S_MAX) as redis:
             _settle(redis)

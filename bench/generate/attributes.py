@@ -60,8 +60,12 @@ def generate(catalogue: Catalogue, rng: np.random.Generator) -> Attributes:
     tags = rng.integers(-TAGS, TAGS, (n, 4))  # half of the places stay empty
     years = rng.integers(YEAR_MIN, YEAR_MAX, n)
     created_s = UNTIL_S - rng.integers(40 * 86_400, 1_000 * 86_400, n)  # none of them counts as new
-    columns = (np.maximum(part, -1).astype(np.int16) for part in (categories, tags))
-    return Attributes(numbers, texts, *columns, years.astype(np.int16), created_s)
+    return Attributes(numbers, texts, _words(categories), _words(tags), years.astype(np.int16), created_s)
+
+
+def _words(drawn: NDArray[np.int64]) -> NDArray[np.int16]:
+    """What was drawn below zero is no word."""
+    return np.maximum(drawn, -1).astype(np.int16)
 
 
 def category_masks(attributes: Attributes) -> NDArray[np.uint64]:
@@ -69,7 +73,7 @@ def category_masks(attributes: Attributes) -> NDArray[np.uint64]:
     bits = np.where(
         attributes.categories >= 0, np.uint64(1) << attributes.categories.clip(0).astype(np.uint64), 0
     )
-    return np.bitwise_or.reduce(bits.astype(np.uint64), axis=1)
+    return np.asarray(np.bitwise_or.reduce(bits.astype(np.uint64), axis=1))
 
 
 def item_id(key: int) -> str:

@@ -80,4 +80,4 @@ def _popularity(items: int, rng: np.random.Generator) -> NDArray[np.float32]:
     # Zipf's law over a rank that follows the norm's, but loosely: what is known well is not always what is bought most.
     ranks = np.argsort(np.argsort(np.log(np.arange(1, items + 1)) + 0.7 * rng.standard_normal(items)))
     weights = (ranks + 10.0) ** -0.9
-    return (weights / weights.sum()).astype(np.float32)
+    return np.asarray(weights / weights.sum(), dtype=np.float32)

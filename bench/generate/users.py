@@ -59,7 +59,7 @@ def _rows(
     begin = np.where(stray, 0.0, sums[edges[cluster]])
     end = np.where(stray, sums[-1], sums[edges[cluster + 1]])
     places = np.searchsorted(sums, begin + rng.random(len(owners)) * (end - begin), side="right") - 1
-    return order[np.clip(places, 0, len(order) - 1)].astype(np.int32)
+    return np.asarray(order[np.clip(places, 0, len(order) - 1)], dtype=np.int32)
 
 
 def _times(owners: NDArray[np.int64], users: int, rng: np.random.Generator) -> NDArray[np.uint32]:
@@ -70,4 +70,4 @@ def _times(owners: NDArray[np.int64], users: int, rng: np.random.Generator) -> N
     # From each user's last event backwards: what lies between an event and the end of its user's stretch.
     sums = np.cumsum(gaps)
     ends = np.concatenate([np.flatnonzero(np.diff(owners)), [len(owners) - 1]])
-    return (last[owners] - (sums[ends][owners] - sums)).astype(np.uint32)
+    return np.asarray(last[owners] - (sums[ends][owners] - sums), dtype=np.uint32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from bench.micro.conftest import CANDIDATES, State
 from profiles.codec import decode
 from serving.answers import recommendations
 from serving.catalogue import Catalogue
-from serving.model import LoadedModel
 from serving.selection import select
 from vectorizer import gather, vectorize
 from vectorizer.forest import score_forest
@@ -65,9 +65,7 @@ def test_score(benchmark: Any, state: State) -> None:
 
 @pytest.mark.parametrize("diversity", [0.0, 0.5], ids=["plain", "diverse"])
 def test_select(benchmark: Any, state: State, catalogue: Catalogue, diversity: float) -> None:
-    arrays = state.data.model
-    none = np.zeros(0, dtype=np.int32)
-    model = LoadedModel("bench", arrays, state.workspace, none, none, state.retriever)
+    model = SimpleNamespace(arrays=state.data.model)  # all of a loaded model that selection reads
     places = benchmark(select, state.candidates, state.scores, PAGE, None, diversity, model, catalogue)
     assert len(places) == PAGE
 

@@ -37,7 +37,8 @@ def over_rate(context: Context, server: Server) -> Found:
 
 def at_rate(context: Context, target: str, rate: float) -> dict[str, Any]:
     """One open loop at `rate` calls/s."""
-    return slim(context.load("open", target, rate=round(rate, 1)))
+    found: dict[str, Any] = slim(context.load("open", target, rate=round(rate, 1)))
+    return found
 
 
 def one_caller(context: Context, server: Server) -> Found:
