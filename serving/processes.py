@@ -2,7 +2,8 @@
 
 The parent imports everything and loads every kernel, then forks: children share those pages, and one that died is back
 without loading them again. It forks before any gRPC object, event loop or thread of ours exists, and has none itself. All
-children bind the port with SO_REUSEPORT: the kernel gives each *connection* to one of them, where it stays.
+children bind the port with SO_REUSEPORT: the kernel gives each *connection* to one of them, where it stays. So none says
+that it serves before all of them listen: whoever came in between would stay with those that were first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from runtime.lifecycle import EXIT_ERROR, die_with_parent
 from runtime.rpc import STOP_GRACE_S
 from runtime.settings import Settings
 
-TICK_S: Final = 0.05  # how soon a death, or that all are ready, is noticed
+TICK_S: Final = 0.05  # how soon a death is noticed
+WAIT_TICK_S: Final = 0.005  # how soon a process notices that the others are as far as itself
+WARM, LISTENING = 1, 2  # how far a process is
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.2, 5.0  # before a process that died is started again
 STEADY_S = 30.0  # one that lived so long starts again without delay
 STOP_WAIT_S_MAX = STOP_GRACE_S + 5.0  # then it is killed
@@ -36,15 +39,15 @@ class Place:
     """Which of the processes this one is."""
 
     index: int
-    ready: mmap.mmap | None  # one byte a process, shared by all; None: this is the only one
+    states: mmap.mmap | None  # how far each is: one byte a process, shared by all; None: this is the only one
 
-    async def all_ready(self) -> None:
-        """Says that this one is ready, and waits until all are. One that is started again finds the others ready."""
-        if self.ready is None:
+    async def all_are(self, state: int) -> None:
+        """Says that this one is as far as `state`, and waits until all are. One that is started again finds the others so."""
+        if self.states is None:
             return
-        self.ready[self.index] = 1
-        while not all(self.ready[:]):  # noqa: ASYNC110 - other processes write it
-            await asyncio.sleep(TICK_S)
+        self.states[self.index] = state
+        while min(self.states[:]) < state:  # noqa: ASYNC110 - other processes write it
+            await asyncio.sleep(WAIT_TICK_S)
 
 
 ALONE = Place(0, None)
@@ -82,7 +85,7 @@ class Parent:
     """Holds the children."""
 
     def __init__(self, count: int, reserved: socket.socket) -> None:
-        self._ready = mmap.mmap(-1, count)
+        self._states = mmap.mmap(-1, count)
         self._reserved = reserved
         self._started_s = [0.0] * count
         self._restart_s = [0.0] * count
@@ -128,7 +131,7 @@ class Parent:
             if os.getppid() != parent:
                 os._exit(EXIT_ERROR)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-        return None if pid else Place(index, self._ready)
+        return None if pid else Place(index, self._states)
 
     def _reap(self) -> None:
         while self._index_of:
@@ -136,10 +139,10 @@ class Parent:
             if pid == 0:
                 return
             index, code = self._index_of.pop(pid), os.waitstatus_to_exitcode(status)
-            if not any(self._ready[:]) and code > 0:  # wrong from the start; the child has said what
+            if not any(self._states[:]) and code > 0:  # wrong from the start; the child has said what
                 self._end()
                 raise SystemExit(code)
-            self._ready[index] = 0
+            self._states[index] = 0
             self._back_off(index, time.monotonic())
             self._log.warning("a process died, will be started again", index=index, code=code)
 

@@ -37,7 +37,7 @@ from serving.eligibility import EligibilityCache
 from serving.engine import Engine
 from serving.model_store import ModelStore
 from serving.models_service import ModelService
-from serving.processes import ALONE, Place
+from serving.processes import ALONE, LISTENING, WARM, Place
 from serving.profile import ProfileReader
 from serving.service import RankingService
 from serving.trending import Trending
@@ -101,7 +101,8 @@ def _engine(settings: Settings, clock: Clock, pool: Pool, redis: Redis, reader: 
 async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool: Pool, place: Place) -> int:
     """The port opens at once and health says NOT_SERVING until kernels, catalogue and model are there.
 
-    Of several processes none opens the port before all are ready: the kernel would send connections to those that aren't.
+    Of several processes none opens the port before all are warm: the kernel would send connections to those that aren't. And
+    none says SERVING before all listen, or every connection made in between would go to those that do.
     """
 
     def add_services(server: grpc.aio.Server) -> list[str]:
@@ -110,15 +111,15 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
         return list(SERVICES)
 
     address = f"{settings.host}:{settings.ranking_port}"
-    start = partial(start_server, address, add_services, ready=False, shares_port=place.ready is not None)
-    if place.ready is None:
+    start = partial(start_server, address, add_services, ready=False, shares_port=place.states is not None)
+    if place.states is None:
         server, health, port = await start()
         stack.push_async_callback(stop_server, server, health)
     await asyncio.to_thread(warm_up)
     await asyncio.gather(engine.follower.follow(), engine.trending.refresh(), engine.models.follow())
-    if place.ready is not None:
-        await place.all_ready()
-        server, health, port = await start()
+    if place.states is not None:
+        await place.all_are(WARM)
+        server, health, port = await start()  # when it returns, the kernel knows of the listening socket
         stack.push_async_callback(stop_server, server, health)
     _repeat(stack, engine.follower.follow, limits.CATALOG_PERIOD_S)
     if place.index == 0:  # all have the same view, one file is enough
@@ -127,6 +128,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
     _repeat(stack, engine.models.follow, limits.MODEL_PERIOD_S)
     _repeat(stack, engine.drift.look, LOOK_PERIOD_S)
     settle()
+    await place.all_are(LISTENING)
     for name in ("", *SERVICES):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     model = engine.models.current

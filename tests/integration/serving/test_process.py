@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mmap
 import os
+import re
 import signal
 import socket
 import sys
@@ -20,11 +22,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from reco.ranking.v1 import ranking_service_pb2_grpc
 from reco.ranking.v1.ranking_service_pb2 import RecommendRequest
 
+from serving.processes import LISTENING, WARM, Place
 from serving.server import running
 from tests.integration.serving.conftest import REPOSITORY, World
 
 START_S_MAX = 120.0  # a first start compiles every kernel
 POLL_S = 0.02
+OWN = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own for each channel
+CONNECTION_COUNT = 40  # all of them at one of two processes by chance: once in 2**39 runs
 
 
 def free_port() -> int:
@@ -161,6 +166,47 @@ async def test_processes_when_one_is_killed_is_started_again_and_all_stop_on_sig
     assert not any(is_running(pid) for pid in both)
 
 
+async def test_processes_when_ready_each_get_connections(
+    modelled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECO_RANKING_PROCESSES", "2")
+    port, base = free_port(), free_port()
+    async with process(modelled, port, base), AsyncExitStack() as stack:
+        async with asyncio.timeout(START_S_MAX):
+            while not await answers_anew(port):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(POLL_S)
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OWN))
+            for _ in range(CONNECTION_COUNT)
+        ]
+        calls = [ranking_service_pb2_grpc.RankingServiceStub(each).Recommend for each in channels]
+        await asyncio.gather(*[call(RecommendRequest()) for call in calls])
+        texts = [await metrics_of(base + offset) for offset in (2, 11)]
+    counts = [calls_in(text) for text in texts]
+    assert sum(counts) == CONNECTION_COUNT
+    assert min(counts) > 0
+
+
+async def test_health_when_another_process_does_not_listen_yet_is_not_serving(modelled: World) -> None:
+    states = mmap.mmap(-1, 2)
+    states[1] = WARM
+    settings = modelled.settings.model_copy(update={"ranking_port": free_port()})
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(stack.enter_async_context(running(settings, place=Place(0, states))))
+        address = f"127.0.0.1:{settings.ranking_port}"
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+        health = health_pb2_grpc.HealthStub(channel)
+        async with asyncio.timeout(START_S_MAX):
+            while states[0] != LISTENING:  # noqa: ASYNC110 - as another process would see it
+                await asyncio.sleep(POLL_S)
+        before = await health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+        states[1] = LISTENING
+        await starting
+        after = await health.Check(health_pb2.HealthCheckRequest())
+    assert before.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert after.status == health_pb2.HealthCheckResponse.SERVING
+
+
 async def test_processes_when_a_setting_is_missing_end_with_what_to_set(
     modelled: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +229,12 @@ async def test_processes_when_the_port_is_taken_say_so(
     assert b"RECO_RANKING_PORT" in log
 
 
+def calls_in(text: str) -> int:
+    """Recommend calls that a process has answered, from its metrics."""
+    found = re.search(r'^reco_rpc_seconds_count\{code="OK",method="Recommend"\} (\S+)', text, re.MULTILINE)
+    return int(float(found[1])) if found else 0
+
+
 def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
@@ -194,8 +246,7 @@ def children_of(pid: int) -> list[int]:
 
 async def answers_anew(port: int) -> bool:
     """Over a connection of its own: with several processes, whichever gets it."""
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OWN) as channel:
         return await is_serving(health_pb2_grpc.HealthStub(channel))
 
 
