@@ -45,7 +45,7 @@ bench: $(BENCH_READY) ## All figures over ITEMS, SEED and NORMS (1000000, 7, hea
 	PYTHONPATH=.:gen $(BIN)/python -m bench.run --items $(ITEMS) --seed $(SEED) --norms $(NORMS)
 
 bench-quick: $(BENCH_READY) ## The same over 30,000 items in under 3 minutes: for a look, not for a claim.
-	PYTHONPATH=.:gen $(BIN)/python -m bench.run --quick --seed $(SEED) --norms $(NORMS) --out .cache/bench/results
+	PYTHONPATH=.:gen $(BIN)/python -m bench.run --quick --seed $(SEED) --norms $(NORMS)
 
 bench-report: $(BENCH_READY) ## Draw the newest result: latency over rate, recall over latency, cost by stage.
 	@PYTHONPATH=.:gen $(BIN)/python -m bench.report

@@ -21,6 +21,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
 
 from bench import results
 from bench.targets import TARGETS
@@ -40,7 +41,7 @@ def main() -> int:
     parser.add_argument("result", type=Path, nargs="?", help="a file of bench/results (default: the newest)")
     parser.add_argument("--out", type=Path, help="folder of the pictures (default: beside the result)")
     arguments = parser.parse_args()
-    path = arguments.result or results.latest()
+    path = arguments.result or results.latest(results.FOLDER, results.QUICK_FOLDER)
     if path is None or not path.exists():
         print("bench.report: there is no result yet; run `make bench` or `make bench-quick`", file=sys.stderr)
         return 2
@@ -121,6 +122,9 @@ def recall_over_latency(axes: Axes, details: Mapping[str, Any]) -> bool:
     for name, points, colour in (("ours", sweep["ours"], GREEN), *_peers(sweep)):
         order = sorted(points, key=lambda point: float(point["us"]))
         axes.plot([p["us"] for p in order], [p["recall"] for p in order], "o-", color=colour, label=name)
+    axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(ScalarFormatter())
     plan = details.get("recall", {})
     if "search_us_p50" in plan:
         axes.plot(
@@ -135,7 +139,6 @@ def recall_over_latency(axes: Axes, details: Mapping[str, Any]) -> bool:
         title="Recall of the exact top-200 over time",
         xlabel="microseconds of one search",
         ylabel="recall@200",
-        xscale="log",
     )
     axes.legend(frameon=False, labelcolor=INK)
     return True

