@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from reco.ranking.v1.ranking_service_pb2 import Degradation, Recommendation, Sou
 from runtime.metrics import ANSWER_DEGRADED_TOTAL, ANSWER_ITEMS_TOTAL
 from serving.candidates import SOURCE_OF_BITS
 from serving.catalogue import Catalogue
+from serving.encoding import encoded_items
 from serving.engine import Engine
 from serving.model import LoadedModel
 from serving.tokens import make_attribution_token
@@ -25,16 +26,39 @@ _COUNT_ITEMS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it goes out."""
+
+    body: bytes  # a serialized response
+    degradations: list[Degradation.ValueType]  # that it says
+
+
+def encoded_recommendations(
+    catalogue: Catalogue,
+    keys: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    bits: NDArray[np.uint8],
+) -> bytes:
+    """The items of an answer in order, from parallel arrays (c,), as serialized `items`."""
+    return encoded_items(catalogue.encoded_ids_of(keys), scores.tolist(), _counted_sources(bits))
+
+
+def _counted_sources(bits: NDArray[np.uint8]) -> list[Source.ValueType]:
+    sources = [SOURCE_OF_BITS[b] for b in bits.tolist()]
+    for source in set(sources):
+        _COUNT_ITEMS[source](sources.count(source))
+    return sources
+
+
 def recommendations(
     catalogue: Catalogue,
     keys: NDArray[np.int32],
     scores: NDArray[np.float32],
     bits: NDArray[np.uint8],
 ) -> list[Recommendation]:
-    """The items of an answer in order, from parallel arrays (c,)."""
-    sources = [SOURCE_OF_BITS[b] for b in bits.tolist()]
-    for source, count in Counter(sources).items():
-        _COUNT_ITEMS[source](count)
+    """The same as messages."""
+    sources = _counted_sources(bits)
     parts = zip(catalogue.ids_of(keys), scores.tolist(), sources, strict=True)
     return [Recommendation(item_id=i, score=score, source=source) for i, score, source in parts]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reco.ranking.v1.ranking_service_pb2 import Degradation, RecommendRequest, RecommendResponse
 
 from serving import answers, tokens
+from serving.answers import Answer
 from serving.candidates import Candidates, Wanted
 from serving.eligibility import Eligible
 from serving.engine import Engine
@@ -25,10 +26,8 @@ from vectorizer import vectorize
 Keys = NDArray[np.int32]
 
 
-async def recommend(
-    request: RecommendRequest, engine: Engine, deadline_s: float, watch: Stopwatch
-) -> RecommendResponse:
-    """Answers one request; `deadline_s` is in the loop's clock. CallerError for a filter, offset or token that can't be read."""
+async def recommend(request: RecommendRequest, engine: Engine, deadline_s: float, watch: Stopwatch) -> Answer:
+    """Answers one request, a RecommendResponse; `deadline_s` is in the loop's clock. CallerError for a filter, offset or token that can't be read."""
     shown = _shown_keys(request)
     profile, degradations = await engine.profiles.read(request, deadline_s)
     watch.lap("profile")
@@ -107,16 +106,17 @@ def _answer(
     places: NDArray[np.int64],
     shown: Keys,
     degradations: list[Degradation.ValueType],
-) -> RecommendResponse:
+) -> Answer:
     full = len(places) == page_size(request.page_size)
     keys = candidates.keys[places]
     next_page_token = (
         tokens.make_page_token(np.concatenate([shown, keys]), _fingerprint(request)) if full else ""
     )
-    return RecommendResponse(
-        items=answers.recommendations(engine.catalogue, keys, scores[places], candidates.bits[places]),
+    items = answers.encoded_recommendations(engine.catalogue, keys, scores[places], candidates.bits[places])
+    rest = RecommendResponse(
         next_page_token=next_page_token,
         model_version=model.version if model else "",
         attribution_token=answers.attribution_token(engine, model),
         degradations=degradations,
     )
+    return Answer(items + rest.SerializeToString(), degradations)

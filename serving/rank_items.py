@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import repeat
+
 import numpy as np
 from numpy.typing import NDArray
-from reco.ranking.v1.ranking_service_pb2 import RankItemsRequest, RankItemsResponse, Recommendation, Source
+from reco.ranking.v1.ranking_service_pb2 import RankItemsRequest, RankItemsResponse, Source
 
 from serving import answers
+from serving.answers import Answer
 from serving.candidates import Candidates
+from serving.encoding import encoded_items
 from serving.engine import Engine
 from serving.model import LoadedModel
 from serving.profile import Ring, ring_of, with_inline
@@ -15,8 +19,8 @@ from serving.ranker import rank, trending_shares
 from vectorizer import prepare, vectorize
 
 
-async def rank_items(request: RankItemsRequest, engine: Engine, deadline_s: float) -> RankItemsResponse:
-    """Ranks all known candidates once each; `deadline_s` is in the loop's clock. CallerError OFFSET_INVALID."""
+async def rank_items(request: RankItemsRequest, engine: Engine, deadline_s: float) -> Answer:
+    """A RankItemsResponse: ranks all known candidates once each; `deadline_s` is in the loop's clock. CallerError OFFSET_INVALID."""
     profile, degradations = await engine.profiles.read(request, deadline_s)
     time_s = engine.clock.time_s()
     model = engine.models.current
@@ -26,15 +30,16 @@ async def rank_items(request: RankItemsRequest, engine: Engine, deadline_s: floa
     keys = found[found >= 0]
     scores = _scores(keys, ring, engine, model, time_s)
     order = np.argsort(-scores, kind="stable")
-    parts = zip(engine.catalogue.ids_of(keys[order]), scores[order].tolist(), strict=True)
     degradations += answers.degradations_of(engine, model, False)
-    return RankItemsResponse(
-        items=[Recommendation(item_id=i, score=s, source=Source.SOURCE_CALLER) for i, s in parts],
+    ids = engine.catalogue.encoded_ids_of(keys[order])
+    items = encoded_items(ids, scores[order].tolist(), repeat(Source.SOURCE_CALLER, len(ids)))
+    rest = RankItemsResponse(
         unknown_item_ids=[i for i, key in zip(item_ids, found.tolist(), strict=True) if key < 0],
         model_version=model.version if model else "",
         attribution_token=answers.attribution_token(engine, model),
         degradations=degradations,
     )
+    return Answer(items + rest.SerializeToString(), degradations)
 
 
 def _scores(

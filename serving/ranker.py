@@ -27,21 +27,32 @@ def rank(
 ) -> Scores:
     """(k,) float32, higher is better. `gather` or `prepare` of the same ring must have run just before."""
     known = candidates.rows >= 0
+    if known.all():
+        return _modelled(candidates.keys, candidates.rows, ring, rows, vector, model, trending, time_s)
     scores = np.empty(len(candidates.keys), dtype=np.float32)
-    scores[known] = score(
-        candidates.rows[known],
-        rows,
-        ring.codes,
-        ring.times,
-        int(time_s),
-        vector,
-        model.arrays,
-        model.workspace,
+    scores[known] = _modelled(
+        candidates.keys[known], candidates.rows[known], ring, rows, vector, model, trending, time_s
+    )
+    scores[~known] = places_between(scores[known], int(np.count_nonzero(~known)))
+    return scores
+
+
+def _modelled(
+    keys: NDArray[np.int32],
+    candidate_rows: NDArray[np.int32],
+    ring: Ring,
+    rows: NDArray[np.int32],
+    vector: NDArray[np.float32],
+    model: LoadedModel,
+    trending: TrendingList,
+    time_s: float,
+) -> Scores:
+    scores = score(
+        candidate_rows, rows, ring.codes, ring.times, int(time_s), vector, model.arrays, model.workspace
     )
     if not vector.any():
         # Nobody in particular: what is popular always, plus what is popular today, as shares of all events.
-        scores[known] += trending_shares(candidates.keys[known], trending)
-    scores[~known] = places_between(scores[known], int(np.count_nonzero(~known)))
+        scores += trending_shares(keys, trending)
     return scores
 
 

@@ -9,7 +9,6 @@ import grpc
 from reco.ranking.v1 import ranking_service_pb2_grpc
 from reco.ranking.v1.ranking_service_pb2 import (
     RankItemsRequest,
-    RankItemsResponse,
     RecommendRequest,
     SimilarItemsRequest,
     SimilarItemsResponse,
@@ -37,12 +36,12 @@ class RankingService(ranking_service_pb2_grpc.RankingServiceServicer):
         watch = Stopwatch()
         answer = await recommend(request, self._engine, _deadline_s(context), watch)
         count_degradations(answer.degradations)
-        return Timed(answer, watch.server_timing())
+        return Timed(answer.body, watch.server_timing())
 
-    async def RankItems(self, request: RankItemsRequest, context: Context) -> RankItemsResponse:  # noqa: N802 - as above
+    async def RankItems(self, request: RankItemsRequest, context: Context) -> Any:  # noqa: N802 - as above
         answer = await rank_items(request, self._engine, _deadline_s(context))
         count_degradations(answer.degradations)
-        return answer
+        return answer.body
 
     async def SimilarItems(self, request: SimilarItemsRequest, context: Context) -> SimilarItemsResponse:  # noqa: N802 - as above
         answer = similar_items(request, self._engine)
