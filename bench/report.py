@@ -21,7 +21,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from bench import results
 from bench.targets import TARGETS
@@ -123,8 +123,9 @@ def recall_over_latency(axes: Axes, details: Mapping[str, Any]) -> bool:
         order = sorted(points, key=lambda point: float(point["us"]))
         axes.plot([p["us"] for p in order], [p["recall"] for p in order], "o-", color=colour, label=name)
     axes.set_xscale("log")
-    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        axis(ScalarFormatter())
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     plan = details.get("recall", {})
     if "search_us_p50" in plan:
         axes.plot(
