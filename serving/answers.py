@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from serving.tokens import make_attribution_token
 ANSWER_ID_BYTES = 16
 
 # Looked up once: labels() takes a microsecond, and an answer has many items.
-_COUNT_ITEMS = {
+_COUNT_ITEMS: dict[int, Callable[[float], None]] = {
     source: ANSWER_ITEMS_TOTAL.labels(name.removeprefix("SOURCE_").lower()).inc
     for name, source in Source.items()
 }
@@ -41,13 +41,14 @@ def encoded_recommendations(
     bits: NDArray[np.uint8],
 ) -> bytes:
     """The items of an answer in order, from parallel arrays (c,), as serialized `items`."""
-    return encoded_items(catalogue.encoded_ids_of(keys), scores.tolist(), _counted_sources(bits))
+    return encoded_items(catalogue.joined_ids_of(keys), scores, _counted_sources(bits))
 
 
-def _counted_sources(bits: NDArray[np.uint8]) -> list[Source.ValueType]:
-    sources = [SOURCE_OF_BITS[b] for b in bits.tolist()]
-    for source in set(sources):
-        _COUNT_ITEMS[source](sources.count(source))
+def _counted_sources(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    sources = SOURCE_OF_BITS[bits]
+    for source, count in enumerate(np.bincount(sources).tolist()):
+        if count:
+            _COUNT_ITEMS[source](count)
     return sources
 
 
@@ -58,7 +59,7 @@ def recommendations(
     bits: NDArray[np.uint8],
 ) -> list[Recommendation]:
     """The same as messages."""
-    sources = _counted_sources(bits)
+    sources = _counted_sources(bits).tolist()
     parts = zip(catalogue.ids_of(keys), scores.tolist(), sources, strict=True)
     return [Recommendation(item_id=i, score=score, source=source) for i, score, source in parts]
 

@@ -38,12 +38,12 @@ _PRECEDENCE = (
 )
 
 
-def _source_table() -> list[Source.ValueType]:
-    table = []
+def _source_table() -> NDArray[np.uint8]:
+    table: list[int] = []
     for bits in range(64):
         named = [source for bit, source in _PRECEDENCE if bits & bit]
         table.append(named[0] if named else Source.SOURCE_UNSPECIFIED)
-    return table
+    return np.array(table, dtype=np.uint8)
 
 
 SOURCE_OF_BITS = _source_table()

@@ -121,10 +121,9 @@ class Catalogue:
         """The caller's ids of keys (m,), each one that an item has."""
         return self._ids.texts(np.asarray(keys, dtype=np.int32))
 
-    def encoded_ids_of(self, keys: NDArray[np.int32]) -> list[bytes]:
-        """As `ids_of`, in utf-8: for what is written to the wire as it is."""
-        joined = self._ids.joined(keys).tobytes()
-        return joined.split(b"\0") if len(keys) else []
+    def joined_ids_of(self, keys: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """(b,) uint8, as `ids_of` in utf-8, a NUL between two: for what is written to the wire as it is."""
+        return self._ids.joined(keys)
 
     def apply(self, rows: Iterable[ItemRow], now_s: float) -> None:
         """Takes the rows, with the fields of ItemRow in its order, over as they are now; of a key's rows the last."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import repeat
-
 import numpy as np
 from numpy.typing import NDArray
 from reco.ranking.v1.ranking_service_pb2 import RankItemsRequest, RankItemsResponse, Source
@@ -31,8 +29,8 @@ async def rank_items(request: RankItemsRequest, engine: Engine, deadline_s: floa
     scores = _scores(keys, ring, engine, model, time_s)
     order = np.argsort(-scores, kind="stable")
     degradations += answers.degradations_of(engine, model, False)
-    ids = engine.catalogue.encoded_ids_of(keys[order])
-    items = encoded_items(ids, scores[order].tolist(), repeat(Source.SOURCE_CALLER, len(ids)))
+    sources = np.full(len(keys), Source.SOURCE_CALLER, dtype=np.uint8)
+    items = encoded_items(engine.catalogue.joined_ids_of(keys[order]), scores[order], sources)
     rest = RankItemsResponse(
         unknown_item_ids=[i for i, key in zip(item_ids, found.tolist(), strict=True) if key < 0],
         model_version=model.version if model else "",

@@ -33,7 +33,7 @@ def make_page_token(shown: NDArray[np.int32], fingerprint: int) -> str:
     2 bytes an item for a million items, so that about 3,000 items (150 pages of 20) fit.
     """
     out = np.empty(PAGE_BYTES_MAX, dtype=np.uint8)
-    size = pack_keys(np.unique(shown), out)
+    size = pack_keys(np.sort(shown), out)
     if size < 0:
         return ""
     body = _PAGE_HEAD.pack(VERSION, fingerprint) + out[:size].tobytes()

@@ -10,6 +10,7 @@ from serving import kernels, tokens
 from serving.candidates import Gatherer
 from serving.catalogue_warm import warm_up_catalogue
 from serving.eligibility import BlockedKeys, Eligible
+from serving.encoding import encoded_items
 from serving.trending import TrendingList
 from vectorizer import warm_up as warm_up_vectorizer
 
@@ -21,6 +22,7 @@ def warm_up() -> None:
     keys, ones = np.zeros(1, dtype=np.int32), np.ones(1, dtype=np.float32)
     marks, mask = np.zeros(1, dtype=np.uint8), np.ones(1, dtype=np.bool_)
     warm_up_catalogue()
+    encoded_items(np.frombuffer(b"i", dtype=np.uint8), ones, marks)
     kernels.rows_of(keys, keys, keys.copy())
     kernels.hide_rows(keys, mask, marks.copy(), mask.copy())
     kernels.select_top(ones, 0.5, np.zeros(1, dtype=np.int64))
