@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bundle import open_bundle
 from bundle.manifest import FEATURES_PARAM, BundleError
 from retrieval import Retriever
 from serving.kernels import rows_of
-from vectorizer import ModelArrays, Workspace, gather, score, similar_items, vectorize
+from vectorizer import ModelArrays, Workspace, gather, score, vectorize
 from vectorizer.features import FEATURES
 
 PAGE_BYTES = 4_096  # of the memory that files are mapped in
@@ -44,6 +45,7 @@ def load_model(path: Path) -> LoadedModel:
         retriever = Retriever(bundle.arrays, bundle.manifest.params, arrays)
         model = of_arrays(bundle.manifest.version, arrays, retriever)
         _check_features(arrays)
+        _touch(bundle.arrays.values())
         _warm(model)
     except (ValueError, KeyError, IndexError, RuntimeError) as error:
         # Whole, but not what this engine means by a model: arrays missing, of other shapes, or rows out of range.
@@ -65,11 +67,15 @@ def _check_features(arrays: ModelArrays) -> None:
         raise ValueError("its ranker was trained on features that this engine does not compute")
 
 
-def _warm(model: LoadedModel) -> None:
-    """Touches every page and runs every kernel on these very arrays, so that no request waits for a disk or a compiler."""
-    arrays = model.arrays
-    for array in arrays.to_arrays().values():
+def _touch(arrays: Iterable[np.ndarray]) -> None:
+    """Reads a byte of every mapped page, so that no request waits for a disk or for the kernel to map it."""
+    for array in arrays:
         array.reshape(-1).view(np.uint8)[::PAGE_BYTES].sum()
+
+
+def _warm(model: LoadedModel) -> None:
+    """Runs every kernel on these very arrays, so that no request waits for a compiler."""
+    arrays = model.arrays
     if not arrays.item_count:
         return
     rows = arrays.popularity_order[:1]
@@ -78,5 +84,4 @@ def _warm(model: LoadedModel) -> None:
     vector = vectorize(rows, codes, times, arrays, model.workspace)
     found = gather(rows, codes, times, vector, arrays, model.workspace)
     score(found.rows, rows, codes, times, now, vector, arrays, model.workspace)
-    similar_items(int(rows[0]), 1, arrays)
     model.retriever.warm()
