@@ -1,7 +1,6 @@
 """The search, as numba compiles it: plain arrays in, plain arrays out, nothing allocated.
 
-A found row is one uint64: its score's bits in an order that integers have too, above the complement of its row, so
-that a larger key is a better row and equal scores go to the lower row.
+A found row is one uint64, see vectorizer/keys.py: a larger key is a better row.
 """
 
 from __future__ import annotations
@@ -11,89 +10,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from retrieval.lanes import BLOCK_ROW_COUNT, CODE_ZERO, GROUP_DIMENSION_COUNT, block_scores, lowest_bit
+from vectorizer.keys import Keys, keep_largest, key_of, row_of, score_of, sort_falling
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
-Keys = NDArray[np.uint64]
 Mask = NDArray[np.uint8]
 
-INSERTION_COUNT = 8  # runs of so many keys are sorted by insertion before they are merged
 CODE_MAX = 127
 SAMPLE_STEP = 8  # one block in so many is scored beforehand
 SAMPLE_MARGIN = 1.3  # more of the sample are kept than its share, since it differs from the whole
 SAMPLE_SPARE = 8  # and so many more, for small samples
-
-
-@njit(cache=True, nogil=True)
-def key_of(score: np.float32, row: int) -> np.uint64:
-    """The key of a row with this score."""
-    bits = np.float32(score + np.float32(0.0)).view(np.int32)  # -0.0 becomes 0.0
-    ordered = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
-    high = np.uint64(np.int64(ordered) + np.int64(0x80000000))
-    return (high << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - np.uint64(row))
-
-
-@njit(cache=True, nogil=True)
-def score_of(key: np.uint64) -> np.float32:
-    """The score of a key."""
-    ordered = np.int32(np.int64(key >> np.uint64(32)) - np.int64(0x80000000))
-    return np.int32(ordered ^ ((ordered >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
-
-
-@njit(cache=True, nogil=True)
-def row_of(key: np.uint64) -> int:
-    """The row of a key."""
-    return np.int64(np.uint64(0xFFFFFFFF) - (key & np.uint64(0xFFFFFFFF)))  # type: ignore[return-value]  # numba's int
-
-
-@njit(cache=True, nogil=True)
-def keep_largest(keys: Keys, size: int, count: int) -> None:
-    """Moves the `count` largest of keys[:size] to the front, the smallest of them last; 0 < count <= size."""
-    low, high, at = 0, size - 1, count - 1
-    while low < high:
-        middle = keys[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while keys[i] > middle:
-                i += 1
-            while keys[j] < middle:
-                j -= 1
-            if i <= j:
-                keys[i], keys[j] = keys[j], keys[i]
-                i += 1
-                j -= 1
-        if at <= j:
-            high = j
-        elif at >= i:
-            low = i
-        else:
-            return
-
-
-@njit(cache=True, nogil=True)
-def sort_falling(keys: Keys, size: int, spare: Keys) -> None:
-    """Sorts keys[:size], largest first; spare (size or more,) is overwritten."""
-    for start in range(0, size, INSERTION_COUNT):
-        for i in range(start + 1, min(start + INSERTION_COUNT, size)):
-            key, j = keys[i], i
-            while j > start and keys[j - 1] < key:
-                keys[j] = keys[j - 1]
-                j -= 1
-            keys[j] = key
-    width = INSERTION_COUNT
-    while width < size:
-        for start in range(0, size, 2 * width):
-            middle, end = min(start + width, size), min(start + 2 * width, size)
-            i, j = start, middle
-            for k in range(start, end):
-                if i < middle and (j >= end or keys[i] > keys[j]):
-                    spare[k] = keys[i]
-                    i += 1
-                else:
-                    spare[k] = keys[j]
-                    j += 1
-        keys[:size] = spare[:size]
-        width *= 2
 
 
 @njit(cache=True, nogil=True)

@@ -11,6 +11,7 @@ PERSONAL_QUOTA = 110  # by inner product
 TRANSITION_QUOTA = 55  # what follows the recent items
 SIMILAR_QUOTA = 35  # similar to the recent items
 PERSONAL_COUNT_MAX = CANDIDATE_LIMIT  # rows by inner product that fill up what the others leave
+KEY_COUNT_MAX = 1_024  # rows that stand to be chosen before the worse ones go: several times what is kept
 GATHERED_COUNT_MAX = CANDIDATE_LIMIT
 CANDIDATE_COUNT_MAX = 1_024  # rows that one call may score: a gathered list, or a caller's own
 LIST_COUNT_MAX = 100  # neighbours, or transitions, of an item
@@ -27,5 +28,6 @@ TABLE_ROW_COUNT_MAX = (
 TABLE_BIT_COUNT = 15  # 32,768 slots of 8 bytes: a quarter of a core's second cache
 
 assert PERSONAL_QUOTA + TRANSITION_QUOTA + SIMILAR_QUOTA == CANDIDATE_LIMIT
+assert CANDIDATE_LIMIT == PERSONAL_COUNT_MAX < KEY_COUNT_MAX
 assert GATHERED_COUNT_MAX <= CANDIDATE_COUNT_MAX
 assert 4 * TABLE_ROW_COUNT_MAX <= 3 << TABLE_BIT_COUNT  # fuller tables probe long

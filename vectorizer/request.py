@@ -90,7 +90,7 @@ def gather(
     block(blocked_rows, *w.table)
     personal = _personal(vector, model, w, hidden) if personal_rows is None else personal_rows
     personal = personal[: limits.PERSONAL_COUNT_MAX] if vector.any() else NO_ROWS
-    scratch = (*w.table, w.best_scores, w.best_rows, w.candidates, w.marks)
+    scratch = (*w.table, w.keys, w.spare, w.best_rows, w.candidates, w.places, w.marks)
     size = unite(QUOTAS, personal, model.popularity_order, hidden, *scratch)
     return Candidates(w.candidates[:size].copy(), w.marks[:size].copy())
 
@@ -105,7 +105,7 @@ def _personal(vector: Float32, model: ModelArrays, w: Workspace, hidden: Mask) -
     if not vector.any():
         return NO_ROWS
     known = (w.slots, w.state, w.bits)
-    size = best_personal(vector, model.factors, hidden, *known, w.best_scores, w.personal_rows)
+    size = best_personal(vector, model.factors, hidden, *known, w.keys, w.spare, w.personal_rows)
     return w.personal_rows[:size]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from vectorizer import table
+from vectorizer.keys import Keys, keep_largest, key_of, score_of, write_best
 from vectorizer.model import Float32, Int32
 
 # One bit for each source of a candidate; serving's own (trending, new, promoted) start at 16.
@@ -26,56 +27,6 @@ DECAY_FAST, DECAY_SLOW, DECAY_LONG = (
     0.2,
     0.03,
 )  # by position; fast is a session's last few, long the whole ring
-
-
-@njit(cache=True, nogil=True)
-def _worse(score_a: float, row_a: int, score_b: float, row_b: int) -> bool:
-    return bool(score_a < score_b or (score_a == score_b and row_a > row_b))
-
-
-@njit(cache=True, nogil=True)
-def _sift_down(scores: Float32, rows: Int32, start: int, size: int) -> None:
-    at = start
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            return
-        if child + 1 < size and _worse(scores[child + 1], rows[child + 1], scores[child], rows[child]):
-            child += 1
-        if not _worse(scores[child], rows[child], scores[at], rows[at]):
-            return
-        scores[at], scores[child] = scores[child], scores[at]
-        rows[at], rows[child] = rows[child], rows[at]
-        at = child
-
-
-@njit(cache=True, nogil=True)
-def keep_best(score: float, row: int, scores: Float32, rows: Int32, size: int) -> int:
-    """Offers (score, row) to a heap of the best len(rows) so far, worst on top; returns the heap's new size."""
-    if size < rows.shape[0]:
-        scores[size], rows[size] = score, row
-        at = size
-        while at > 0:
-            parent = (at - 1) // 2
-            if not _worse(scores[at], rows[at], scores[parent], rows[parent]):
-                break
-            scores[at], scores[parent] = scores[parent], scores[at]
-            rows[at], rows[parent] = rows[parent], rows[at]
-            at = parent
-        return size + 1
-    if size > 0 and _worse(scores[0], rows[0], score, row):
-        scores[0], rows[0] = score, row
-        _sift_down(scores, rows, 0, size)
-    return size
-
-
-@njit(cache=True, nogil=True)
-def order_best(scores: Float32, rows: Int32, size: int) -> None:
-    """Turns a heap of `keep_best` into a list, best first, in place."""
-    for end in range(size - 1, 0, -1):
-        scores[0], scores[end] = scores[end], scores[0]
-        rows[0], rows[end] = rows[end], rows[0]
-        _sift_down(scores, rows, 0, end)
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -103,23 +54,27 @@ def best_personal(
     slots: Int32,
     state: Int32,
     bits: np.ndarray,
-    best_scores: Float32,
+    keys: Keys,
+    spare: Keys,
     best_rows: Int32,
 ) -> int:
     """The exact best rows by inner product that are neither hidden nor blocked, best first; returns how many.
 
-    vector (d,), factors (n, d) float32; hidden (n,) or (0,) uint8; slots, state, bits: see table; best_* (limit,) are
-    overwritten.
+    vector (d,), factors (n, d) float32; hidden (n,) or (0,) uint8; slots, state, bits: see table; keys (more than
+    limit,), spare (limit,) uint64 and best_rows (limit,) are overwritten.
     """
-    size = 0
+    size, limit = 0, best_rows.shape[0]
+    threshold = np.float32(-np.inf)
     for row in range(factors.shape[0]):
-        score = inner_product(vector, factors[row])
-        if size == best_rows.shape[0] and not _worse(best_scores[0], best_rows[0], score, row):
+        score = np.float32(inner_product(vector, factors[row]))
+        if score < threshold or _is_barred(row, hidden, slots, state, bits):
             continue
-        if not _is_barred(row, hidden, slots, state, bits):
-            size = keep_best(score, row, best_scores, best_rows, size)
-    order_best(best_scores, best_rows, size)
-    return size
+        keys[size] = key_of(score, row)
+        size += 1
+        if size == keys.shape[0]:
+            keep_largest(keys, size, limit)
+            size, threshold = limit, score_of(keys[limit - 1])
+    return write_best(keys, size, spare, best_rows)
 
 
 @njit(cache=True, nogil=True)
@@ -192,18 +147,30 @@ def best_accumulated(
     table_rows: Int32,
     sums: Float32,
     bits: np.ndarray,
-    best_scores: Float32,
+    keys: Keys,
+    spare: Keys,
     best_rows: Int32,
 ) -> int:
-    """The rows with the largest positive sums in one column that may be answered, best first; returns how many."""
-    size = 0
+    """The rows with the largest positive sums in one column that may be answered, best first; returns how many.
+
+    keys (more than limit,), spare (limit,) uint64 and best_rows (limit,) are overwritten. Whenever keys are full the
+    best `limit` stay, and from then on most rows cost one comparison: of thousands a heap would sift hundreds.
+    """
+    size, limit = 0, best_rows.shape[0]
+    threshold = np.float32(0.0)
     for place in range(state[table.SIZE]):
-        score, row = sums[place, column], table_rows[place]
-        if score <= 0 or bits[place] & BLOCKED or (hidden.shape[0] > 0 and hidden[row] != 0):
+        score = sums[place, column]
+        if score < threshold or score == 0 or bits[place] & BLOCKED:
             continue
-        size = keep_best(score, row, best_scores, best_rows, size)
-    order_best(best_scores, best_rows, size)
-    return size
+        row = table_rows[place]
+        if hidden.shape[0] > 0 and hidden[row] != 0:
+            continue
+        keys[size] = key_of(score, row)
+        size += 1
+        if size == keys.shape[0]:
+            keep_largest(keys, size, limit)
+            size, threshold = limit, score_of(keys[limit - 1])
+    return write_best(keys, size, spare, best_rows)
 
 
 @njit(cache=True, nogil=True)
@@ -217,12 +184,13 @@ def merge(
     table_rows: Int32,
     sums: Float32,
     bits: np.ndarray,
-    candidates: Int32,
+    places: Int32,
     size: int,
 ) -> int:
     """Sets `bit` for the rows of `found` that may be answered and appends the new ones while there is room.
 
-    At most `room` rows of `found` count, and candidates (limit,) bounds them all; returns the new size.
+    At most `room` rows of `found` count, and places (limit,), the candidates' places in the table, bounds them all;
+    returns the new size.
     """
     for i in range(min(found.shape[0], room)):
         row = found[i]
@@ -232,9 +200,9 @@ def merge(
         if bits[place] & BLOCKED:
             continue
         if bits[place] & CHOSEN == 0:
-            if size == candidates.shape[0]:
+            if size == places.shape[0]:
                 continue
-            candidates[size] = row
+            places[size] = place
             size += 1
         bits[place] |= np.uint8(bit) | CHOSEN
     return size
@@ -251,34 +219,36 @@ def unite(
     table_rows: Int32,
     sums: Float32,
     bits: np.ndarray,
-    best_scores: Float32,
+    keys: Keys,
+    spare: Keys,
     best_rows: Int32,
     candidates: Int32,
+    places: Int32,
     marks: np.ndarray,
 ) -> int:
     """The union of the sources by their quotas, filled up by who has more, then by the popular; returns its size.
 
-    quotas (3,) int32 of personal, transition and similar; personal (p,) int32 best first; `accumulate` and `block` of the same request have run. candidates and marks
-    (limit,) receive rows and source bits.
+    quotas (3,) int32 of personal, transition and similar; personal (p,) int32 best first; `accumulate` and `block` of
+    the same request have run. candidates and marks (limit,) receive rows and source bits; keys (more than limit,),
+    spare, best_rows and places (limit,) are overwritten.
     """
-    size = merge(personal, PERSONAL, quotas[0], hidden, slots, state, table_rows, sums, bits, candidates, 0)
+    limit = candidates.shape[0]
+    size = merge(personal, PERSONAL, quotas[0], hidden, slots, state, table_rows, sums, bits, places, 0)
     for column, bit, quota in (
         (TRANSITION_SLOW, TRANSITION, quotas[1]),
         (SIMILAR_SLOW, SIMILAR, quotas[2]),
     ):
-        scores, rows = best_scores[:quota], best_rows[:quota]
-        count = best_accumulated(column, hidden, state, table_rows, sums, bits, scores, rows)
-        size = merge(rows[:count], bit, quota, hidden, slots, state, table_rows, sums, bits, candidates, size)
-    limit = candidates.shape[0]
+        rows = best_rows[:quota]
+        count = best_accumulated(column, hidden, state, table_rows, sums, bits, keys, spare, rows)
+        size = merge(rows[:count], bit, quota, hidden, slots, state, table_rows, sums, bits, places, size)
     if size < limit:
         rest = personal[quotas[0] :]
-        size = merge(rest, PERSONAL, limit, hidden, slots, state, table_rows, sums, bits, candidates, size)
+        size = merge(rest, PERSONAL, limit, hidden, slots, state, table_rows, sums, bits, places, size)
     for column, bit in ((TRANSITION_SLOW, TRANSITION), (SIMILAR_SLOW, SIMILAR)):
         if size < limit:
-            count = best_accumulated(column, hidden, state, table_rows, sums, bits, best_scores, best_rows)
-            size = merge(
-                best_rows[:count], bit, limit, hidden, slots, state, table_rows, sums, bits, candidates, size
-            )
+            rows = best_rows[:limit]
+            count = best_accumulated(column, hidden, state, table_rows, sums, bits, keys, spare, rows)
+            size = merge(rows[:count], bit, limit, hidden, slots, state, table_rows, sums, bits, places, size)
     for i in range(popularity_order.shape[0]):
         if size == limit:
             break
@@ -287,7 +257,8 @@ def unite(
         place = table.find(slots, state, row)
         if place < 0 or bits[place] & (BLOCKED | CHOSEN) == 0:
             one = popularity_order[i : i + 1]
-            size = merge(one, POPULAR, 1, hidden, slots, state, table_rows, sums, bits, candidates, size)
+            size = merge(one, POPULAR, 1, hidden, slots, state, table_rows, sums, bits, places, size)
     for c in range(size):
-        marks[c] = bits[table.find(slots, state, candidates[c])] & SOURCES
+        candidates[c] = table_rows[places[c]]
+        marks[c] = bits[places[c]] & SOURCES
     return size

@@ -15,6 +15,7 @@ from vectorizer.foldin import event_weights, fold_in
 from vectorizer.forest import score_forest
 from vectorizer.limits import (
     CANDIDATE_LIMIT,
+    KEY_COUNT_MAX,
     LANE_COUNT,
     PERSONAL_QUOTA,
     SIMILAR_QUOTA,
@@ -160,7 +161,8 @@ def test_best_personal_when_scores_tie_keeps_lower_rows(limit):
     known = _Table()
     known.block(np.flatnonzero(blocked))
     rows = np.empty(limit, dtype=np.int32)
-    scratch = (known.slots, known.state, known.bits, np.empty(limit, dtype=np.float32), rows)
+    keys, spare = np.empty(limit + 5, dtype=np.uint64), np.empty(limit, dtype=np.uint64)
+    scratch = (known.slots, known.state, known.bits, keys, spare, rows)
     size = sources.best_personal(vector, factors, hidden, *scratch)
     assert rows[:size].tolist() == twins.best(factors @ vector, limit, hidden | blocked)
 
@@ -187,6 +189,28 @@ def test_accumulate_when_events_repeat_or_are_unknown_equals_plain_sum():
     assert sorted(touched) == np.nonzero(expected.any(axis=1))[0].tolist()
 
 
+@pytest.mark.parametrize("limit", [1, 35, 200])
+@pytest.mark.parametrize("row_count", [0, 30, 201, 5_000])
+def test_best_accumulated_when_sums_tie_keeps_lower_rows_of_those_allowed(limit, row_count):
+    rng = np.random.default_rng(limit + row_count)
+    known, n = _Table(), 6_000
+    for place, row in enumerate(rng.permutation(n)[:row_count].tolist()):
+        known.add(row)
+        known.sums[place] = rng.integers(-2, 12, 8)  # small integers: many exact ties, some not positive
+    hidden = (rng.random(n) < 0.2).astype(np.uint8)
+    blocked = known.rows[: known.state[table.SIZE] : 7].copy()
+    known.block(blocked)
+    out, sums = hidden.copy(), known.dense(n)
+    out[blocked] = 1
+    keys, spare = np.empty(KEY_COUNT_MAX, dtype=np.uint64), np.empty(limit, dtype=np.uint64)
+    for column in (2, 5):
+        rows = np.empty(limit, dtype=np.int32)
+        arrays = (hidden, known.state, known.rows, known.sums, known.bits)
+        size = sources.best_accumulated(column, *arrays, keys, spare, rows)
+        best = [row for row in twins.best(sums[:, column], n, out) if sums[row, column] > 0]
+        assert rows[:size].tolist() == best[:limit]
+
+
 @pytest.mark.parametrize(("event_count", "barred"), [(0, 0.2), (1, 0.0), (12, 0.3), (40, 0.9)])
 def test_unite_when_quotas_fill_up_equals_plain_union(event_count, barred):
     rng = np.random.default_rng(event_count)
@@ -202,10 +226,23 @@ def test_unite_when_quotas_fill_up_equals_plain_union(event_count, barred):
     personal = rng.permutation(n)[: 200 if event_count else 0].astype(np.int32)
     popular = rng.permutation(n).astype(np.int32)
     rows, marks = np.zeros(CANDIDATE_LIMIT, dtype=np.int32), np.zeros(CANDIDATE_LIMIT, dtype=np.uint8)
-    scratch = (np.zeros(CANDIDATE_LIMIT, dtype=np.float32), np.zeros(CANDIDATE_LIMIT, dtype=np.int32))
+    scratch = (
+        np.zeros(KEY_COUNT_MAX, dtype=np.uint64),
+        np.zeros(CANDIDATE_LIMIT, dtype=np.uint64),
+        np.zeros(CANDIDATE_LIMIT, dtype=np.int32),
+    )
+    places = np.zeros(CANDIDATE_LIMIT, dtype=np.int32)
     quotas = (PERSONAL_QUOTA, TRANSITION_QUOTA, SIMILAR_QUOTA)
     size = sources.unite(
-        np.array(quotas, dtype=np.int32), personal, popular, hidden, *known.arrays, *scratch, rows, marks
+        np.array(quotas, dtype=np.int32),
+        personal,
+        popular,
+        hidden,
+        *known.arrays,
+        *scratch,
+        rows,
+        places,
+        marks,
     )
     out = hidden.copy()
     out[blocked[blocked >= 0]] = 1
