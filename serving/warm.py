@@ -25,6 +25,7 @@ def warm_up() -> None:
     encoded_items(np.frombuffer(b"i", dtype=np.uint8), ones, marks)
     kernels.rows_of(keys, keys, keys.copy())
     kernels.hide_rows(keys, mask, marks.copy(), mask.copy())
+    kernels.share_categories(np.ones(1, dtype=np.uint64), np.uint64(1), mask, ones.copy())
     kernels.select_top(ones, 0.5, np.zeros(1, dtype=np.int64))
     eligible = Eligible(mask, marks, None, keys, keys)
     Gatherer().gather_without_model(eligible, BlockedKeys(), TrendingList(keys, ones), 1)

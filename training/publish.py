@@ -20,11 +20,11 @@ import bundle
 from bundle import registry
 from bundle.manifest import FEATURES_PARAM, Manifest
 from retrieval import build, figures_of, in_words
-from retrieval.order import by_norm
 from runtime.clock import Clock, SystemClock
 from runtime.errors import DependencyError, NotFoundError, RecoError
 from runtime.postgres import Pool
 from runtime.settings import Settings
+from vectorizer import ModelArrays
 from vectorizer.features import FEATURES
 
 METRIC = "ndcg_at_10"  # what models are compared by; its prefix says which part of the model scored it
@@ -53,6 +53,7 @@ async def publish(
 ) -> Outcome:
     """Writes the bundle, registers it and activates it, or holds it and says why.
 
+    The bundle has the model's rows by falling norm, and no bucket edge that a request after the last event does not read.
     `queries` (m, d) float32 are vectors of users, by which the bundle's retrieval plan is chosen; None: by its items.
 
     DependencyError STORAGE_FULL if the disk is full, STORE_UNAVAILABLE if Postgres does not answer: then nothing is
@@ -60,10 +61,8 @@ async def publish(
     """
     now_s = (clock or SystemClock()).time_s()
     version = new_version(now_s, uuid4().hex)
-    params = {**params, FEATURES_PARAM: list(FEATURES)}
-    manifest = await asyncio.to_thread(
-        _write, settings.models_dir, version, arrays, params, metrics, now_s, queries
-    )
+    model = ModelArrays.from_arrays(arrays, {**params, FEATURES_PARAM: list(FEATURES)})
+    manifest = await asyncio.to_thread(_write, settings.models_dir, version, model, metrics, now_s, queries)
     try:
         return await _register(settings, pool, manifest, event_count, note)
     except BaseException:
@@ -148,21 +147,26 @@ def quality_text(metrics: Mapping[str, float]) -> str:
 def _write(
     models_dir: Path,
     version: str,
-    arrays: Mapping[str, np.ndarray],
-    params: Mapping[str, Any],
+    model: ModelArrays,
     metrics: Mapping[str, float],
     now_s: float,
     queries: NDArray[np.float32] | None,
 ) -> Manifest:
     """Blocks: half a minute for the retrieval of a million items."""
-    arrays = by_norm(arrays)
-    queries = arrays["factors"][:0] if queries is None else queries
-    built = build(arrays["factors"], arrays["factor_norms"], queries)
+    model = model.by_norm().trimmed()
+    queries = model.factors[:0] if queries is None else queries
+    built = build(model.factors, model.factor_norms, queries)
     structlog.get_logger().info("retrieval planned", plan=in_words(built.plan), reason=built.plan.reason)
     try:
         metrics = {**metrics, **figures_of(built.plan)}
         path = bundle.write(
-            models_dir, version, {**arrays, **built.arrays}, {**params, **built.params}, metrics, {}, now_s
+            models_dir,
+            version,
+            {**model.to_arrays(), **built.arrays},
+            {**model.params, **built.params},
+            metrics,
+            {},
+            now_s,
         )
     except PermissionError as error:
         raise _not_writable(models_dir, error) from None

@@ -2,7 +2,6 @@
 
 from vectorizer.model import ModelArrays
 from vectorizer.request import NO_MASK, Candidates, gather, prepare, score, vectorize
-from vectorizer.similar import similar_items
 from vectorizer.warm import warm_up
 from vectorizer.workspace import Workspace
 
@@ -14,7 +13,6 @@ __all__ = [
     "gather",
     "prepare",
     "score",
-    "similar_items",
     "vectorize",
     "warm_up",
 ]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-
 Union = list[tuple[int, int, int]]  # key, row, bits
 
 
@@ -40,6 +39,14 @@ def unite(
 def select_top(scores: Sequence[float], score_min: float, count: int) -> list[int]:
     enough = [i for i, score in enumerate(scores) if score >= score_min]
     return sorted(enough, key=lambda i: -scores[i])[:count]
+
+
+def share_categories(bits: Sequence[int], own: int, mask: Sequence[bool]) -> list[float]:
+    """(bits & own) against (bits | own), by counted digits."""
+    return [
+        (each & own).bit_count() / (each | own).bit_count() if passes and each | own else 0.0
+        for each, passes in zip(bits, mask, strict=True)
+    ]
 
 
 def likeness(i: int, j: int, factors: np.ndarray, rows: Sequence[int], categories: Sequence[int]) -> float:

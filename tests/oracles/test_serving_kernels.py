@@ -94,6 +94,18 @@ def test_hide_rows_splits_by_what_the_model_knows(seed: int) -> None:
     assert np.flatnonzero(unmodelled).tolist() == sorted(left)
 
 
+def test_share_categories_agrees_with_twin() -> None:
+    random = np.random.default_rng(3)
+    bits = random.integers(0, 2**64, 200, dtype=np.uint64) & random.integers(0, 2**64, 200, dtype=np.uint64)
+    bits[:3] = 0, 2**64 - 1, 1
+    mask = random.random(200) < 0.7
+    for own in (0, 1, 2**63, int(bits[9]), 2**64 - 1):
+        shares = np.full(200, np.nan, dtype=np.float32)
+        kernels.share_categories(bits, np.uint64(own), mask, shares)
+        expected = serving_twins.share_categories(bits.tolist(), own, mask.tolist())
+        np.testing.assert_allclose(shares, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("diversity", [0.2, 0.7, 1.0])
 @pytest.mark.parametrize("seed", range(5))
 def test_select_diverse_agrees_with_twin(seed: int, diversity: float) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
+from dataclasses import replace
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from reco.ranking.v1.model_service_pb2 import (
@@ -18,19 +21,24 @@ from reco.ranking.v1.model_service_pb2 import (
 )
 from reco.ranking.v1.ranking_service_pb2 import Degradation, RecommendRequest, SimilarItemsRequest
 
-from bundle import registry
+from bundle import open_bundle, registry
+from profiles.signals import Signal
 from runtime import metrics
 from runtime.clock import ManualClock
 from runtime.errors import RecoError
 from runtime.postgres import open_pool
 from serving.limits import REFUSED_RETRY_S
 from serving.model_store import ModelStore
-from tests.integration.serving.conftest import Client, World
+from tests.integration.serving.conftest import ITEM_COUNT, NOW_S, Client, World
 from tests.integration.serving.models import make_model
 from tests.integration.serving.test_recommend import ids, refusal
+from vectorizer import ModelArrays, Workspace, gather, score, vectorize
+from vectorizer.features import FEATURES
+from vectorizer.model import BUCKET_EDGE_COUNT
 
 SWAP_COUNT = 6
 CALLERS = 8
+BUCKET_WIDTH_S = 7 * 86_400
 
 
 def value(registry_: CollectorRegistry, name: str, **labels: str) -> float:
@@ -58,6 +66,58 @@ async def test_publish_when_worse_than_the_margin_is_held(
         model = await registry.get_model(pool, second.version)
     assert model.state == (registry.ACTIVE if activated else registry.HELD)
     assert ("worse" in model.note) is not activated
+
+
+async def test_publish_orders_rows_by_norm_and_drops_old_buckets_and_serves_the_same_scores(
+    stocked: World,
+) -> None:
+    model = with_buckets(make_model(await stocked.keys()), bucket_count=30)
+    outcome = await stocked.publish(model)
+    stored = open_bundle(stocked.settings.models_dir / outcome.version)
+    assert (np.diff(stored.arrays["factor_norms"]) <= 0).all()
+    assert sorted(stored.arrays["item_keys"]) == sorted(model.item_keys)
+    assert stored.arrays["bucket_counts"].shape == (len(model.item_keys), BUCKET_EDGE_COUNT)
+    end_s = [each["bucket_start_s"] + edges * BUCKET_WIDTH_S for each, edges in
+             ((model.params, 30), (stored.manifest.params, BUCKET_EDGE_COUNT - 1))]  # fmt: skip
+    assert end_s[0] == end_s[1]
+    await stocked.see("u:ann", model.item_keys[:5])
+    async with stocked.serve() as client:
+        answer = await client.ranking.Recommend(RecommendRequest(user_id="ann", page_size=40))
+        keys = client.serving.engine.catalogue.keys_of(ids(answer))
+    scores = np.array([item.score for item in answer.items])
+    assert len(np.unique(scores)) > len(scores) // 2
+    np.testing.assert_allclose(scores, scores_of(model, model.item_keys[:5], keys), rtol=1e-5)
+
+
+def with_buckets(model: ModelArrays, bucket_count: int) -> ModelArrays:
+    """The model with bucket edges up to now, and a forest that looks at nothing but them."""
+    random = np.random.default_rng(5)
+    counts = np.cumsum(random.integers(0, 9, (model.item_count, bucket_count + 1)), axis=1).astype(np.float32)
+    features = [FEATURES.index(name) for name in ("popularity_week", "popularity_month", "popularity_trend")]
+    return replace(
+        model,
+        bucket_counts=counts,
+        bucket_totals=counts.sum(axis=0),
+        forest_features=np.tile(np.array([features], dtype=np.int32), (8, 1)),
+        forest_borders=(np.array([-4.1, -4.1, 0]) + random.normal(size=(8, 3)) * 0.3).astype(np.float32),
+        forest_leaves=random.random((8, 8)).astype(np.float32),
+        params={
+            **model.params,
+            "bucket_start_s": int(time.time()) - bucket_count * BUCKET_WIDTH_S,
+            "bucket_width_s": BUCKET_WIDTH_S,
+        },
+    )
+
+
+def scores_of(model: ModelArrays, ring_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """What the vectorizer says of `keys` by this model, after the clicks of `World.see`."""
+    rows, workspace = model.rows_of(ring_keys), Workspace(model)
+    codes = np.full(len(rows), int(Signal.CLICK), dtype=np.uint8)
+    times = (NOW_S + np.arange(len(rows))).astype(np.uint32)
+    vector = vectorize(rows, codes, times, model, workspace)
+    gather(rows, codes, times, vector, model, workspace)
+    candidates = model.rows_of(keys)
+    return score(candidates, rows, codes, times, int(time.time()), vector, model, workspace)
 
 
 async def test_publish_when_registry_fails_leaves_no_bundle_behind(stocked: World) -> None:
@@ -233,24 +293,34 @@ async def test_model_service_when_version_is_unknown_is_not_found(client: Client
     assert (code, info.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_UNKNOWN")
 
 
-@pytest.mark.parametrize(("count", "filter_text"), [(600, ""), (30, "tags:even")])
+@pytest.mark.parametrize("filter_text", ["", "tags:even", "tags:even AND year > 2010"])
+@pytest.mark.parametrize("shown_count_max", [5, 20_000])
+@pytest.mark.parametrize("cells_items_min", [10, 50_000])
 async def test_answers_when_catalogue_is_large_come_from_retrieval_and_are_the_exact_ones(
-    stocked: World, monkeypatch: pytest.MonkeyPatch, count: int, filter_text: str
+    stocked: World,
+    monkeypatch: pytest.MonkeyPatch,
+    filter_text: str,
+    shown_count_max: int,
+    cells_items_min: int,
 ) -> None:
-    # At 30 too few of the nearest pass the filter, and a scan answers.
-    monkeypatch.setattr("serving.similar.NEAREST_COUNT", count)
+    # What a filter leaves is scanned one by one where it is little, else the search is wider.
+    monkeypatch.setattr("serving.limits.SHOWN_ROWS_MAX", shown_count_max)
+    monkeypatch.setattr("retrieval.limits.CELLS_ITEMS_MIN", cells_items_min)
+    monkeypatch.setattr("retrieval.limits.HEAD_COUNTS", (0, 16))
+    monkeypatch.setattr("retrieval.cells.CELL_ROW_COUNT", 8)
     keys = await stocked.keys()
     await stocked.publish(make_model(keys))
     await stocked.see("u:ann", keys[:5])
     request = RecommendRequest(user_id="ann", page_size=10, filter=filter_text)
-    like = SimilarItemsRequest(item_id="i4", page_size=20, filter=filter_text)
+    like = SimilarItemsRequest(item_id="i4", page_size=8, filter=filter_text, exclude_item_ids=["i2", "i52"])
     async with stocked.serve() as client:
         exact = await client.ranking.Recommend(request), await client.ranking.SimilarItems(like)
         monkeypatch.setattr("retrieval.limits.EXACT_ITEMS_MAX", 10)
         outcome = await stocked.publish(make_model(keys), ndcg=0.5)
         await client.serving.engine.models.follow()
         found = await client.ranking.Recommend(request), await client.ranking.SimilarItems(like)
-    assert (stocked.settings.models_dir / outcome.version / "retrieval_codes.npy").exists()
+    kind = open_bundle(stocked.settings.models_dir / outcome.version).manifest.params["retrieval"]["kind"]
+    assert kind == ("head_cells" if cells_items_min < ITEM_COUNT else "head")
     for one, other in zip(exact, found, strict=True):
         assert other.model_version == outcome.version != one.model_version
         assert ids(one) == ids(other)

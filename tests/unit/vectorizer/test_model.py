@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.serving.models import make_model
 from training.fit import LIST_ENTRIES_MAX, LIST_LENGTH_MIN, list_length
-from vectorizer import ModelArrays, Workspace, gather, score, similar_items, vectorize
+from vectorizer import ModelArrays, Workspace, gather, score, vectorize
 from vectorizer.model import BUCKET_EDGE_COUNT
 from vectorizer.request import features
 
@@ -116,16 +116,6 @@ def test_trimmed_computes_the_same_features_after_training(after_s: int) -> None
 def test_trimmed_when_there_are_few_buckets_is_the_same_model() -> None:
     made = model(bucket_count=BUCKET_EDGE_COUNT - 1)
     assert made.trimmed() is made
-
-
-def test_similar_items_when_the_catalogue_is_large_is_the_list_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = model()
-    whole, _ = similar_items(3, 40, made)
-    monkeypatch.setattr("vectorizer.similar.SCANNED_ITEMS_MAX", len(KEYS) - 1)
-    listed, weights = similar_items(3, 40, made)
-    assert len(whole) == 40
-    assert listed.tolist() == made.neighbours[3].tolist() == whole[: len(listed)].tolist()
-    assert len(weights) == len(listed)
 
 
 @pytest.mark.parametrize(

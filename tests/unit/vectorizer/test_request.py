@@ -11,7 +11,7 @@ from profiles.signals import Signal
 from tests.unit.training.synthetic import BASE, RANKER, synthetic_dataset
 from training.fit import fit_base
 from training.ranker import fit_ranker
-from vectorizer import ModelArrays, Workspace, gather, prepare, score, similar_items, vectorize, warm_up
+from vectorizer import ModelArrays, Workspace, gather, prepare, score, vectorize, warm_up
 from vectorizer.features import FEATURES, bucket_of
 from vectorizer.limits import BLOCKED_COUNT_MAX, CANDIDATE_LIMIT, RING_EVENT_COUNT_MAX, SESSION_GAP_S
 from vectorizer.model import ModelError
@@ -216,21 +216,6 @@ def test_features_when_event_is_as_old_as_a_visit_may_be_count_it(model, gap_s, 
 @pytest.mark.parametrize(("now", "expected"), [(-5, 0), (99, 0), (109, 0), (110, 1), (149, 4), (9_999, 5)])
 def test_bucket_of_when_now_moves_counts_whole_buckets(now, expected):
     assert bucket_of(now, 100, 10, 5) == expected
-
-
-def test_similar_items_when_list_is_short_are_filled_by_cosine(model):
-    row = int(np.argmin((model.neighbours >= 0).sum(axis=1)))
-    listed = int((model.neighbours[row] >= 0).sum())
-    rows, scores = similar_items(row, listed + 5, model)
-    assert rows[:listed].tolist() == model.neighbours[row, :listed].tolist()
-    assert len(set(rows.tolist())) == len(rows) == listed + 5
-    assert row not in rows
-    assert (np.diff(scores) <= 0).all()
-
-
-def test_similar_items_when_more_are_wanted_than_exist_gives_all_others(model):
-    rows, _ = similar_items(0, 10_000, model)
-    assert sorted(rows.tolist()) == list(range(1, model.item_count))
 
 
 def test_model_arrays_when_an_array_is_missing_or_wrong_names_it(model):
