@@ -76,10 +76,6 @@ $(READY): requirements.lock pyproject.toml
 	  { echo "Python 3.11 or later is needed, $(PYTHON) is older. Debian, Ubuntu: sudo apt-get install -y python3. Or: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "Python's venv module is missing. Debian, Ubuntu: sudo apt-get install -y python3-venv" >&2; exit 1; }
-	@command -v c++ >/dev/null || \
-	  { echo "A C++ compiler is missing (hnswlib is built from source). Debian, Ubuntu: sudo apt-get install -y g++ python3-dev; Fedora, Rocky: sudo dnf install -y gcc-c++ python3-devel; macOS: xcode-select --install" >&2; exit 1; }
-	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || \
-	  { echo "Python's headers are missing (hnswlib is built from source). Debian, Ubuntu: sudo apt-get install -y python3-dev; Fedora, Rocky: sudo dnf install -y python3-devel" >&2; exit 1; }
 	@echo "Setting up $(VENV): some minutes the first time."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
@@ -87,6 +83,10 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 $(BENCH_READY): $(READY) requirements-bench.lock
+	@command -v c++ >/dev/null || \
+	  { echo "A C++ compiler is missing (hnswlib is built from source). Debian, Ubuntu: sudo apt-get install -y g++ python3-dev; Fedora, Rocky: sudo dnf install -y gcc-c++ python3-devel; macOS: xcode-select --install" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || \
+	  { echo "Python's headers are missing (hnswlib is built from source). Debian, Ubuntu: sudo apt-get install -y python3-dev; Fedora, Rocky: sudo dnf install -y python3-devel" >&2; exit 1; }
 	@echo "Setting up what the bench needs beside it."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@

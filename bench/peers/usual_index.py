@@ -7,10 +7,10 @@ unit vectors at 0.67: so a good team takes the first, and it is the default.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-import hnswlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +32,15 @@ class Index(Protocol):
         """At most `count` rows, best first."""
 
 
+class Tunable(Index, Protocol):
+    """One whose searches may be wider or narrower."""
+
+    ef: int
+
+    def set_ef(self, ef: int) -> None:
+        """The width of the search."""
+
+
 class Exact:
     """Every row is looked at: for tests, and the answer that recall is measured against."""
 
@@ -51,6 +60,7 @@ class Graph:
     ) -> None:
         if space not in SPACES:
             raise ValueError(f"the space is {space!r}, it has to be one of {', '.join(SPACES)}")
+        hnswlib: Any = import_module("hnswlib")  # built from source, and needed by a graph alone
         self._factors, self._space = factors, space
         self._index: Any = hnswlib.Index(space=space, dim=factors.shape[1] + (space == "l2"))
         path = cache / f"hnswlib-{space}-{LINKS}-{BUILD_EF}.bin" if cache else None
@@ -61,6 +71,11 @@ class Graph:
             self._save(path)
         self._index.set_num_threads(1)
         self.set_ef(RECALL_COUNT)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory: the rows, and their links."""
+        return int(self._index.index_file_size())
 
     def set_ef(self, ef: int) -> None:
         """The width of the search: of the last stage, hnswlib looks at no fewer than are asked for."""
@@ -102,7 +117,7 @@ def recall(index: Index, data: Dataset, query_count: int = QUERY_COUNT) -> float
     return float(np.mean(shares))
 
 
-def choose_ef(graph: Graph, data: Dataset, recall_min: float = RECALL_MIN) -> float:
+def choose_ef(graph: Tunable, data: Dataset, recall_min: float = RECALL_MIN) -> float:
     """Sets the smallest ef that has the recall, or the largest there is, and returns the recall it has."""
     found = 0.0
     for ef in EFS:

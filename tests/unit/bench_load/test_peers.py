@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -93,6 +94,12 @@ def test_unknown_user_gets_popular_items(small: Dataset, stack: Recommender) -> 
     assert rows.tolist() == small.model.popularity_order[:20].tolist()
 
 
+needs_hnswlib = pytest.mark.skipif(
+    find_spec("hnswlib") is None, reason="hnswlib is built from source: `make bench-quick` sets it up"
+)
+
+
+@needs_hnswlib
 @pytest.mark.parametrize("space", ["ip", "l2", "cosine"])
 def test_graph_is_kept_and_found_again(small: Dataset, tmp_path: Path, space: str) -> None:
     made = Graph(small.model.factors, space, tmp_path)
@@ -104,6 +111,7 @@ def test_graph_is_kept_and_found_again(small: Dataset, tmp_path: Path, space: st
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@needs_hnswlib
 def test_ef_is_the_first_with_the_recall(small: Dataset) -> None:
     graph = Graph(small.model.factors, "l2", None)
     found = choose_ef(graph, small)
