@@ -17,7 +17,7 @@ from bench.dataset import Dataset
 from bench.generate import whole
 from bench.options import CACHE, Options, add_arguments, from_arguments
 
-CACHED_MAX = 4  # data sets that are kept; one of a million items takes 2 GB with its stores
+CACHED_MAX = 8  # data sets that are kept; one of a million items takes 4 GB with its stores and its graph
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from redis import Redis
 
 import bench.data
-from bench import loading
+from bench import loading, trending
 from bench.options import CACHE, Options, add_arguments, from_arguments
 from bench.processes import Server, answers, free_port, pin, serves, started
 from runtime.settings import Settings, load_settings
@@ -91,7 +91,9 @@ def running(options: Options, cache: Path = CACHE) -> Iterator[System]:
     try:
         redis_url, postgres_url = valkey.start(), postgres.start()
         settings = load_settings(data_dir=folder, redis_url=redis_url, postgres_url=postgres_url)
-        loading.load(bench.data.load(options, cache), settings)
+        dataset = bench.data.load(options, cache)
+        loading.load(dataset, settings)
+        trending.fill(dataset, redis_url)
         with Redis.from_url(redis_url, socket_timeout=loading.REDIS_WAIT_S_MAX) as redis:
             _settle(redis)
         yield System(options, settings, valkey)
