@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from vectorizer.lanes import add_scaled, inner_block, multiply
+from vectorizer.lanes import add_scaled, inner_block, multiply, prefetch
 from vectorizer.limits import LANE_COUNT
 from vectorizer.model import Float32, Int32
 
@@ -81,6 +81,10 @@ def fold_in(  # noqa: C901  # a kernel: one loop nest
     p = np.uint64(item.shape[0])
     first_used = 0
     item[:] = np.float32(0.0)
+    for m in range(rows.shape[0]):
+        if rows[m] >= 0:
+            for i in range(np.uint64(0), d, lanes):
+                prefetch(factors, np.uint64(rows[m]) * d + i)
     for v in range(weights.shape[0]):
         vector = vectors[v]
         vector[:] = np.float32(0.0)

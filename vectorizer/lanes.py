@@ -11,10 +11,12 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic as _intrinsic
 
 from vectorizer.limits import LANE_COUNT
 
+cgutils: Any = untyped_cgutils
 _BLOCK = ir.VectorType(ir.FloatType(), LANE_COUNT)
 intrinsic: Any = _intrinsic  # its own type would count the typing context as an argument of the caller
 _FAST = ("fast",)  # sums in any order, and one rounding for a product and its sum
@@ -60,6 +62,52 @@ def inner_block(typing: Any, y: Any, y_at: Any, x: Any, x_at: Any) -> Any:
 
 
 @intrinsic
+def inner_eight(typing: Any, queries: Any, x: Any, x_at: Any, length: Any, out: Any) -> Any:
+    """out[:8] = the inner products of eight rows with x[x_at : x_at + length]: x is read once.
+
+    queries float32 of at least 8 * length numbers, the rows one after the other; length a multiple of LANE_COUNT.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zero = ir.Constant(_BLOCK, None)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(8)]
+        with cgutils.for_range(
+            builder, builder.udiv(args[3], ir.Constant(ir.IntType(64), LANE_COUNT))
+        ) as loop:
+            at = builder.mul(loop.index, ir.Constant(ir.IntType(64), LANE_COUNT))
+            part = builder.load(
+                _pointer(context, builder, signature.args[1], args[1], builder.add(args[2], at)), align=4
+            )
+            for row, total in enumerate(sums):
+                start = builder.add(at, builder.mul(args[3], ir.Constant(ir.IntType(64), row)))
+                other = builder.load(_pointer(context, builder, signature.args[0], args[0], start), align=4)
+                product = builder.fmul(part, other, flags=_FAST)
+                builder.store(builder.fadd(builder.load(total), product, flags=_FAST), total)
+        eight = _sums_of_eight(builder, [builder.load(total) for total in sums])
+        target = context.make_array(signature.args[4])(context, builder, args[4]).data
+        builder.store(eight, builder.bitcast(target, eight.type.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(queries, x, types.uint64, types.uint64, out), codegen
+
+
+@intrinsic
+def prefetch(typing: Any, x: Any, at: Any) -> Any:
+    """Asks for the cache line of element `at` of a contiguous array: it comes while other work goes on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (pointer.type,), kind)
+        builder.call(function, [pointer, number(0), number(3), number(1)])  # read, keep near, data
+        return context.get_dummy_value()
+
+    return types.void(x, types.uint64), codegen
+
+
+@intrinsic
 def lowest_bit(typing: Any, mask: Any) -> Any:
     """The place of the lowest bit that is set in a uint64, 0..63; the mask is not zero."""
 
@@ -90,3 +138,28 @@ def _sum(builder: Any, block: Any, width: int) -> Any:
             block, builder.shuffle_vector(block, ir.Constant(_BLOCK, ir.Undefined), mask), flags=_FAST
         )
     return builder.extract_element(block, ir.Constant(ir.IntType(32), 0))
+
+
+def _sums_of_eight(builder: Any, blocks: list[Any]) -> Any:
+    # Eight blocks -> one of eight sums: halves onto each other, two blocks into one at each step.
+    width = LANE_COUNT
+    while width > LANE_COUNT // 8:
+        width //= 2
+        starts = range(0, LANE_COUNT, 2 * width)
+        low = [start + i for start in starts for i in range(width)]
+        high = [place + width for place in low]
+        blocks = [_halves(builder, low, high, *blocks[i : i + 2]) for i in range(0, len(blocks), 2)]
+    pairs = [[2 * i + one for i in range(8)] for one in (0, 1)]
+    even, odd = (_shuffle(builder, blocks[0], blocks[0], places) for places in pairs)
+    return builder.fadd(even, odd, flags=_FAST)
+
+
+def _halves(builder: Any, low: list[int], high: list[int], left: Any, right: Any) -> Any:
+    places = [[*half, *(LANE_COUNT + place for place in half)] for half in (low, high)]
+    first, second = (_shuffle(builder, left, right, each) for each in places)
+    return builder.fadd(first, second, flags=_FAST)
+
+
+def _shuffle(builder: Any, left: Any, right: Any, places: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+    return builder.shuffle_vector(left, right, mask)

@@ -151,6 +151,9 @@ def features(
         model.liking,
         model.released,
         model.categories,
+        workspace.queries,
+        workspace.products,
+        workspace.item,
         out,
     )
     return out

@@ -7,6 +7,8 @@ from numba import njit
 
 from vectorizer import table
 from vectorizer.keys import Keys, keep_largest, key_of, score_of, write_best
+from vectorizer.lanes import prefetch
+from vectorizer.limits import LANE_COUNT
 from vectorizer.model import Float32, Int32
 
 # One bit for each source of a candidate; serving's own (trending, new, promoted) start at 16.
@@ -78,7 +80,17 @@ def best_personal(
 
 
 @njit(cache=True, nogil=True)
-def accumulate(
+def _ask_for(lists: np.ndarray, row: np.uint64) -> None:
+    # The lines where a list begins and, of a short one, ends: a large catalogue's lists are in no cache. The processor
+    # itself asks for what follows in a long one.
+    start, length = row * np.uint64(lists.shape[1]), np.uint64(lists.shape[1])
+    if length > 0:
+        prefetch(lists, start)
+        prefetch(lists, start + min(length - np.uint64(1), np.uint64(LANE_COUNT)))
+
+
+@njit(cache=True, nogil=True)
+def accumulate(  # noqa: C901  # a kernel: one loop nest
     rows: Int32,
     likings: Float32,
     transitions: Int32,
@@ -97,6 +109,13 @@ def accumulate(
     """
     table.begin(slots, state)
     count = rows.shape[0]
+    for m in range(count):
+        if rows[m] >= 0:
+            at = np.uint64(rows[m])
+            _ask_for(transitions, at)
+            _ask_for(transition_weights, at)
+            _ask_for(neighbours, at)
+            _ask_for(neighbour_weights, at)
     for m in range(count - 1, -1, -1):
         row = rows[m]
         if row < 0:

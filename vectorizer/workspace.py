@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vectorizer import limits, table
-from vectorizer.features import FEATURE_COUNT
+from vectorizer.features import FEATURE_COUNT, QUERY_COUNT
 from vectorizer.model import ModelArrays
 from vectorizer.sources import ACCUMULATOR_COUNT
 from vectorizer.table import SLOT_COUNT
@@ -23,6 +23,8 @@ class Workspace:
         self.item = np.zeros(padded, dtype=np.float32)
         self.roots = np.zeros(padded, dtype=np.float32)
         self.vectors = np.zeros((2, padded), dtype=np.float32)
+        self.queries = np.zeros(QUERY_COUNT * padded, dtype=np.float32)
+        self.products = np.zeros(QUERY_COUNT, dtype=np.float32)
         self.weights = np.zeros((2, limits.RING_EVENT_COUNT_MAX), dtype=np.float32)
         self.slots = np.zeros((SLOT_COUNT, 2), dtype=np.int32)
         self.state = np.zeros(2, dtype=np.int32)

@@ -9,10 +9,10 @@ from tests.oracles import vectorizer_twins as twins
 from training.config import RankerConfig
 from training.ranker import fit_trees, forest_arrays
 from training.rows import TrainingRows
-from vectorizer import sources, table
-from vectorizer.features import FEATURE_COUNT
+from vectorizer import ModelArrays, sources, table
+from vectorizer.features import FEATURE_COUNT, FEATURES, QUERY_COUNT, fill_features, take_logs
 from vectorizer.foldin import event_weights, fold_in
-from vectorizer.forest import score_forest
+from vectorizer.forest import score_forest, score_forest_plain
 from vectorizer.limits import (
     CANDIDATE_LIMIT,
     KEY_COUNT_MAX,
@@ -22,11 +22,14 @@ from vectorizer.limits import (
     TABLE_ROW_COUNT_MAX,
     TRANSITION_QUOTA,
 )
+from vectorizer.model import empty_forest
 from vectorizer.signals import SIGNAL_WEIGHTS
 
 FOLD_IN_ERROR_MAX = (
     2e-4  # relative to the vector's largest entry: float32 Cholesky of a well-conditioned system
 )
+FEATURE_ERROR_MAX = 5e-6  # relative to the larger of 1 and the value: float32 of it, and sums of 100 products
+LOG_ERROR_MAX = 2e-7  # likewise
 FOREST_ERROR_MAX = 2e-6  # absolute: leaves are rounded to float32
 
 
@@ -281,3 +284,91 @@ def test_score_forest_when_a_feature_lies_on_the_border_is_not_above_it():
     leaves, scores = np.array([[5, 7]], dtype=np.float32), np.empty(3)
     score_forest(features, tested, borders, leaves, 0.0, np.empty(3, dtype=np.int32), scores)
     assert scores.tolist() == twins.forest(features, tested, borders, leaves, 0.0).tolist() == [5, 5, 7]
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 63, 64, 65, 200, 1_024])
+@pytest.mark.parametrize("depth", [1, 3, 4, 5, 6, 7])
+def test_score_forest_when_depth_and_count_vary_equals_plain_loop_and_twin(depth, count):
+    rng = np.random.default_rng(100 * depth + count)
+    features = rng.integers(-3, 4, (9, count)).astype(np.float32)  # many on a border
+    tested = rng.integers(0, 9, (30, depth)).astype(np.int32)
+    borders = rng.integers(-3, 4, (30, depth)).astype(np.float32)
+    leaves = rng.normal(size=(30, 2**depth)).astype(np.float32)
+    fast, plain, leaf = np.full(count, np.nan), np.full(count, np.nan), np.empty(count, dtype=np.int32)
+    score_forest(features, tested, borders, leaves, 0.25, leaf, fast)
+    score_forest_plain(features, tested, borders, leaves, 0.25, leaf, plain)
+    assert fast.tobytes() == plain.tobytes()
+    assert np.abs(fast - twins.forest(features, tested, borders, leaves, 0.25)).max() <= 1e-12
+
+
+def test_take_logs_when_numbers_span_all_sizes_equals_log():
+    rng = np.random.default_rng(8)
+    ends = np.array([1, 0.5, 2, np.sqrt(0.5), np.nextafter(np.float32(1), np.float32(0)), 1e-37, 3e38])
+    values = np.concatenate([ends, np.exp(rng.uniform(-85, 85, 20_000)), rng.uniform(0.5, 2, 20_000)])
+    values = values.astype(np.float32)
+    expected = np.log(values.astype(np.float64))
+    take_logs(values)
+    assert (np.abs(values - expected) / np.maximum(np.abs(expected), 1)).max() <= LOG_ERROR_MAX
+
+
+def _model(rng, n, d, sparse):
+    """A model in which a share `sparse` of the items lacks each of: factors, a year, categories, lists, events."""
+
+    def lacking():
+        return rng.random(n) < sparse
+
+    factors = rng.normal(0, 0.3, (n, d)).astype(np.float32)
+    factors[lacking()] = 0
+    released = rng.integers(1950, 2024, n).astype(np.float32)
+    released[lacking()] = 0
+    categories = rng.integers(0, 2**63, n).astype(np.uint64) << np.uint64(1)
+    categories &= rng.integers(0, 2**63, n).astype(np.uint64) << np.uint64(1)
+    categories[lacking()] = 0
+    popularity = rng.random(n).astype(np.float32) / n
+    popularity[lacking()] = 0
+    counts = np.cumsum(rng.poisson(2, (n, 7)), axis=1).astype(np.float32)
+    counts[lacking()] = 0
+    lists = [_lists(rng, n, 12) for _ in range(2)]
+    for rows, weights in lists:
+        empty = lacking()
+        rows[empty], weights[empty] = -1, 0
+    return ModelArrays(
+        item_keys=np.arange(n, dtype=np.int32), popularity=popularity,
+        popularity_order=np.argsort(-popularity).astype(np.int32), factors=factors,
+        factor_norms=np.linalg.norm(factors, axis=1).astype(np.float32), gram=np.eye(d, dtype=np.float32),
+        transitions=lists[0][0], transition_weights=lists[0][1], neighbours=lists[1][0],
+        neighbour_weights=lists[1][1], categories=categories, released=released,
+        liking=rng.uniform(-1, 1, n).astype(np.float32), first_times=rng.integers(0, 4_000_000, n).astype(np.uint32),
+        bucket_counts=counts, bucket_totals=counts.sum(axis=0),
+        params={"bucket_start_s": 1_000_000, "bucket_width_s": 604_800}, **empty_forest(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sparse", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("factor_count", [5, 48, 100])
+@pytest.mark.parametrize("event_count", [0, 1, 4, 64])
+def test_fill_features_when_values_are_missing_equals_plain_definitions(event_count, factor_count, sparse):
+    rng = np.random.default_rng(1_000 * event_count + 10 * factor_count + int(10 * sparse))
+    n, k, p = 90, 37, -(-factor_count // LANE_COUNT) * LANE_COUNT
+    model = _model(rng, n, factor_count, sparse)
+    rows = rng.integers(-1, n, event_count).astype(np.int32)
+    rows[: event_count // 2 : 3] = -1
+    likings = rng.uniform(-1, 1, event_count).astype(np.float32)
+    now = int(rng.choice([900_000, 1_700_000, 3_000_000, 9_000_000]))
+    times = np.sort(now - rng.integers(0, 4_000, event_count)).astype(np.uint32)
+    vectors = rng.normal(0, 1, (3, factor_count)).astype(np.float32)
+    candidates = rng.permutation(n)[:k].astype(np.int32)
+    known = _Table()
+    lists = (model.transitions, model.transition_weights, model.neighbours, model.neighbour_weights)
+    sources.accumulate(rows, likings, *lists, *known.arrays)
+    scratch = [np.full(size, np.nan, dtype=np.float32) for size in (QUERY_COUNT * p, QUERY_COUNT, p)]
+    out = np.full((FEATURE_COUNT, k), np.nan, dtype=np.float32)
+    facts = (model.factors, model.factor_norms, model.popularity, model.bucket_counts, model.bucket_totals)
+    more = (model.first_times, model.liking, model.released, model.categories)
+    events = (candidates, rows, likings, times, now, *vectors, known.slots, known.state, known.sums)
+    fill_features(*events, *facts, 1_000_000, 604_800, *more, *scratch, out)
+    expected = twins.features(candidates, rows, likings, times, now, vectors, known.dense(n), model)
+    error = np.abs(out - expected) / np.maximum(np.abs(expected), 1)
+    assert dict(zip(FEATURES, error.max(axis=1).tolist(), strict=True)) == pytest.approx(
+        dict.fromkeys(FEATURES, 0), abs=FEATURE_ERROR_MAX
+    )

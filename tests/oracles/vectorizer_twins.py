@@ -96,3 +96,91 @@ def forest(features, tested, borders, leaves, bias):
             total += float(leaves[tree][sum(1 << level for level, bit in enumerate(bits) if bit)])
         scores.append(total)
     return np.array(scores)
+
+
+def features(candidates, rows, likings, times, now, vectors, sums, model):
+    """(36, k): each feature as its comment in vectorizer/features.py says, in double precision.
+
+    vectors are the user's, the slow and the fast one; sums (n, 8) is what `accumulate` adds up.
+    """
+    ring = [(len(rows) - 1 - m, int(row), float(likings[m])) for m, row in enumerate(rows)][::-1]
+    ring = [event for event in ring if event[1] >= 0]  # newest first
+    slow = [np.exp(-0.1 * position) for position, _, _ in ring]
+    fast = [np.exp(-0.5 * position) for position, _, _ in ring]
+    years = [(w, float(model.released[row])) for w, (_, row, _) in zip(slow, ring, strict=True)]
+    years = [(w, year) for w, year in years if year > 0]
+    mean_year = sum(w * y for w, y in years) / sum(w for w, _ in years) if years else None
+    logs = np.log(model.popularity.astype(np.float64) + 1e-6)
+    mean_log = sum(w * logs[row] for w, (_, row, _) in zip(slow, ring, strict=True)) / max(sum(slow), 1e-6)
+    idle = np.log1p(max(now - int(times[-1]), 0)) if len(times) else 20.0
+    session = sum(now - int(time) <= 1_800 for time in times)
+    columns = []
+    for row in candidates.tolist():
+        slot = {"mean_year": mean_year, "logs": logs, "mean_log": mean_log, "idle": idle, "session": session}
+        columns.append(_feature_column(row, ring, slow, fast, now, vectors, sums[row], model, **slot))
+    out = np.array(columns).T
+    behind = [out[i] - out[i].max() for i in (0, 1, 2)]
+    shares = [out[i] / max(out[i].max(), 1e-9) for i in (5, 8)]
+    return np.vstack([out, *behind, *shares])
+
+
+def _feature_column(
+    row, ring, slow, fast, now, vectors, sums, model, mean_year, logs, mean_log, idle, session
+):
+    items = model.factors.astype(np.float64)
+    personal, personal_slow, personal_fast = (float(items[row] @ v.astype(np.float64)) for v in vectors)
+    cosines = [_cosine(items[row], items[other]) for _, other, _ in ring[:5]]
+    week, month = (_bucket_log(row, now, width, model) for width in (1, 4))
+    year = float(model.released[row])
+    gap = year - mean_year if year > 0 and mean_year else 0.0
+    likings = [liking for _, _, liking in ring]
+    return [
+        personal,
+        personal_slow,
+        _cosine(items[row], vectors[0].astype(np.float64)),
+        *sums.tolist(),
+        cosines[0] if cosines else 0.0,
+        max([0.0, *cosines]),
+        logs[row],
+        week,
+        month,
+        month - logs[row],
+        np.log1p(max(now - int(model.first_times[row]), 0) / 86_400),
+        float(model.liking[row]),
+        year,
+        gap,
+        abs(gap),
+        _category_share(row, ring, slow, sum(slow), model),
+        _category_share(row, ring, fast, sum(fast), model),
+        _category_share(row, ring, likings, len(ring), model),
+        logs[row] - mean_log,
+        len(ring),
+        idle,
+        session,
+        sum(likings) / max(len(ring), 1),
+        personal_fast,
+    ]
+
+
+def _cosine(left, right):
+    return float(left @ right) / (max(np.linalg.norm(left), 1e-9) * max(np.linalg.norm(right), 1e-9))
+
+
+def _bucket_log(row, now, width, model):
+    start_s, width_s = int(model.params["bucket_start_s"]), int(model.params["bucket_width_s"])
+    end = min(max(now - start_s, 0) // width_s, len(model.bucket_totals) - 1)
+    begin = max(end - width, 0)
+    count = float(model.bucket_counts[row, end]) - float(model.bucket_counts[row, begin]) + 1
+    total = float(model.bucket_totals[end]) - float(model.bucket_totals[begin]) + len(model.item_keys)
+    return np.log(count / total)
+
+
+def _category_share(row, ring, weights, total, model):
+    bits = [bit for bit in range(64) if int(model.categories[row]) >> bit & 1]
+    found = sum(
+        weight
+        for bit in bits
+        for weight, (_, other, _) in zip(weights, ring, strict=True)
+        if int(model.categories[other]) >> bit & 1
+    )
+    return found / (max(total, 1e-6) * max(len(bits), 1))
