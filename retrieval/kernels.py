@@ -138,6 +138,37 @@ def scan_blocks(
 
 
 @njit(cache=True, nogil=True)
+def copy_lanes(
+    codes: Int32,
+    scales: Float32,
+    unit_scales: Float32,
+    rows: Int32,
+    hidden: Mask,
+    to_codes: Int32,
+    to_scales: Float32,
+    to_unit_scales: Float32,
+    to_rows: Int32,
+) -> int:
+    """Copies the rows that hidden (n,) uint8 leaves from blocks to blocks that have room for them; returns how many.
+
+    codes, to_codes are the blocks' bytes as int32: a group's four dimensions of one row at a time.
+    """
+    width = codes.shape[0] // max(1, rows.shape[0]) * BLOCK_ROW_COUNT
+    size = 0
+    for place in range(rows.shape[0]):
+        row = rows[place]
+        if row < 0 or hidden[row] != 0:
+            continue
+        at = place // BLOCK_ROW_COUNT * width + place % BLOCK_ROW_COUNT
+        to = size // BLOCK_ROW_COUNT * width + size % BLOCK_ROW_COUNT
+        for step in range(0, width, BLOCK_ROW_COUNT):
+            to_codes[to + step] = codes[at + step]
+        to_scales[size], to_unit_scales[size], to_rows[size] = scales[place], unit_scales[place], row
+        size += 1
+    return size
+
+
+@njit(cache=True, nogil=True)
 def search_blocks(
     query: Int32,
     bias: np.int32,

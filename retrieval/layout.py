@@ -48,6 +48,10 @@ class Layout:
     cell_norms: Float32
 
     @property
+    def block_count(self) -> int:
+        return len(self.norms)
+
+    @property
     def cell_count(self) -> int:
         return len(self.starts) - 1
 

@@ -13,6 +13,7 @@ from retrieval import kernels, limits
 from retrieval.lanes import BLOCK_ROW_COUNT, GROUP_DIMENSION_COUNT
 from retrieval.layout import Layout
 from retrieval.plan import EXACT, HEAD_CELLS, Plan, plan_of
+from retrieval.shown import Shown, narrowed, shown_of
 from vectorizer import ModelArrays
 
 Float32 = NDArray[np.float32]
@@ -58,8 +59,6 @@ class Retriever:
         groups = -(-factors.shape[1] // GROUP_DIMENSION_COUNT)
         self._query = np.zeros(groups, dtype=np.int32)
         self._scores = np.zeros(BLOCK_ROW_COUNT, dtype=np.float32)
-        self._codes = layout.codes.reshape(-1) if layout else NO_MASK
-        self._cell_codes = layout.cell_codes.reshape(-1) if layout else NO_MASK
         cell_count = layout.cell_count if layout else 0
         self._cell_keys = np.zeros(2 * cell_count + BLOCK_ROW_COUNT, dtype=np.uint64)
         self._table = np.full(2 * limits.BLOCKED_COUNT_MIN, -1, dtype=np.int32)
@@ -85,9 +84,14 @@ class Retriever:
         if not len(self._factors):
             return
         blocked, hidden = np.zeros(1, dtype=np.int32), np.zeros(len(self._factors), dtype=np.uint8)
-        for shown in (None, blocked):
+        coded = narrowed(self.layout, hidden, len(hidden)) if self.layout else None
+        for shown in (None, Shown(blocked), Shown(blocked, coded)):
             self.search(self._factors[0], limits.COUNT, hidden, blocked, shown)
             self.nearest(0, limits.COUNT, hidden, NO_ROWS, shown)
+
+    def shown_of(self, hidden: Mask, count: int) -> Shown | None:
+        """What to search in while hidden (n,) uint8 leaves `count` rows; None where these are too many. O(n): to be kept."""
+        return shown_of(hidden, count, None if self.plan.kind == EXACT else self.layout)
 
     def search(
         self,
@@ -95,15 +99,15 @@ class Retriever:
         count: int,
         hidden: Mask = NO_MASK,
         blocked_rows: Int32 = NO_ROWS,
-        shown_rows: Int32 | None = None,
+        shown: Shown | None = None,
     ) -> Int32:
         """The `count` rows of the largest inner product with vector (d,) float32, best first: (k,) int32.
 
         hidden (n,) uint8: non-zero rows are left out, an empty one hides none; blocked_rows (b,) int32, -1 skipped, are left
-        out too. k is `count`, or all rows that pass. shown_rows (s,) int32: when few pass and the caller knows them,
-        they are scanned exactly, whatever the plan.
+        out too. k is `count`, or all rows that pass. `shown` is what `shown_of` made of the same `hidden`: then
+        these rows are scanned and no others.
         """
-        return self._run(vector, count, hidden, blocked_rows, shown_rows, _NO_FLOATS)
+        return self._run(vector, count, hidden, blocked_rows, shown, _NO_FLOATS)
 
     def nearest(
         self,
@@ -111,7 +115,7 @@ class Retriever:
         count: int,
         hidden: Mask = NO_MASK,
         blocked_rows: Int32 = NO_ROWS,
-        shown_rows: Int32 | None = None,
+        shown: Shown | None = None,
     ) -> Int32:
         """The same by cosine with a vector (d,) float32, or with a row, which is then left out itself."""
         if isinstance(of, np.ndarray):
@@ -119,7 +123,7 @@ class Retriever:
         else:
             blocked_rows = np.append(blocked_rows, np.int32(of))
             vector = self._factors[of]
-        found = self._run(vector, count, hidden, blocked_rows, shown_rows, self._norms)
+        found = self._run(vector, count, hidden, blocked_rows, shown, self._norms)
         return found[self._norms[found] > 0]  # zeros have no direction
 
     def _run(
@@ -128,18 +132,20 @@ class Retriever:
         count: int,
         hidden: Mask,
         blocked: Int32,
-        shown: Int32 | None,
+        shown: Shown | None,
         weights: Float32,
     ) -> Int32:
-        count = min(count, len(self._factors) if shown is None else len(shown))
+        count = min(count, len(self._factors) if shown is None else len(shown.rows))
         if count <= 0:
             return NO_ROWS
         table = self._table_for(blocked)
         try:
-            if shown is not None or self.plan.kind == EXACT or self.layout is None:
-                size = self._exactly(vector, count, hidden, table, shown, weights)
+            if shown is not None and shown.layout is not None:
+                size = self._by_codes(vector, count, shown.layout, NO_MASK, table, weights)
+            elif shown is not None or self.plan.kind == EXACT or self.layout is None:
+                size = self._exactly(vector, count, hidden, table, shown.rows if shown else None, weights)
             else:
-                size = self._by_codes(vector, count, hidden, table, weights)
+                size = self._by_codes(vector, count, self.layout, hidden, table, weights)
         finally:
             if len(table):
                 kernels.clear(blocked, table)
@@ -160,22 +166,25 @@ class Retriever:
         )
         return int(size)
 
-    def _by_codes(self, vector: Float32, count: int, hidden: Mask, table: Int32, weights: Float32) -> int:
-        layout = self.layout
-        assert layout is not None
+    def _by_codes(
+        self, vector: Float32, count: int, layout: Layout, hidden: Mask, table: Int32, weights: Float32
+    ) -> int:
         survivors = max(self.plan.survivors, count + count // 4)
         self._reserve(survivors)
         scale, bias = kernels.quantise(vector, self._query)
-        head, probes = self._widths(hidden, len(weights) > 0)
-        reach = (
-            float(np.linalg.norm(vector)) / float(scale) * self.plan.slack if not len(weights) else math.inf
-        )
+        if layout is self.layout:
+            head, probes = self._widths(hidden, len(weights) > 0)
+            reach = float(np.linalg.norm(vector)) / float(scale) * self.plan.slack
+        else:
+            head, probes, reach = layout.block_count, 0, math.inf  # of one filter: all of it passes
+        if len(weights):
+            reach = math.inf
         sampled = True
         while True:
             size, self.row_count = kernels.search_blocks(
-                self._query, bias, np.float32(reach), self._codes,
+                self._query, bias, np.float32(reach), layout.codes.reshape(-1),
                 layout.unit_scales if len(weights) else layout.scales, layout.rows, layout.norms, layout.starts,
-                head, self._cell_codes, layout.cell_scales, layout.cell_rows, layout.cell_norms, probes,
+                head, layout.cell_codes.reshape(-1), layout.cell_scales, layout.cell_rows, layout.cell_norms, probes,
                 self._cell_keys[: 2 * probes + BLOCK_ROW_COUNT], hidden, table,
                 self._keys[: survivors + limits.SPARE_COUNT], survivors, self._spare, self._scores, sampled,
             )  # fmt: skip

@@ -166,7 +166,7 @@ def _modelled(
     if personal:
         own = np.concatenate([blocked_rows, rows])
         found = model.retriever.search(
-            vector, limits.PERSONAL_SOURCE_COUNT, eligible.hidden, own, eligible.shown_rows
+            vector, limits.PERSONAL_SOURCE_COUNT, eligible.hidden, own, eligible.shown
         )
     return gather(
         rows,

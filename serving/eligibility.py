@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval import Shown
 from serving import limits
 from serving.catalogue import Catalogue
 from serving.filter_syntax import parse
@@ -26,15 +27,13 @@ class Eligible:
 
     mask: NDArray[np.bool_]  # (size,) bool over keys
     hidden: NDArray[np.uint8]  # (n,) uint8, 1 for rows of the model that may not be answered; empty: all may
-    shown_rows: (
-        NDArray[np.int32] | None
-    )  # (s,) int32, the rows that may be where SHOWN_ROWS_MAX at most are left
+    shown: Shown | None  # the rows that may be, to search in, where they are few enough
     popular_keys: Keys  # (p,) int32 the most popular that may be answered, POPULAR_COUNT_MAX at most
     unmodelled_keys: Keys  # (u,) int32 eligible keys that the model does not know, newest first
 
     @property
     def size_bytes(self) -> int:
-        shown = 0 if self.shown_rows is None else self.shown_rows.nbytes
+        shown = 0 if self.shown is None else self.shown.size_bytes
         kept = (self.mask, self.hidden, self.popular_keys, self.unmodelled_keys)
         return shown + sum(array.nbytes for array in kept)
 
@@ -74,16 +73,15 @@ def derive(catalogue: Catalogue, model: LoadedModel | None, passing: NDArray[np.
     """Joins a filter's keys with what is usable and with what the model knows. O(items)."""
     mask = passing & catalogue.usable
     unmodelled = mask.copy()
-    hidden, shown_rows, popular = NOT_HIDDEN, None, NO_KEYS
+    hidden, shown, popular = NOT_HIDDEN, None, NO_KEYS
     if model is not None:
         marks = np.empty(model.arrays.item_count, dtype=np.uint8)
         shown_count = hide_rows(model.arrays.item_keys, mask, marks, unmodelled)
         if shown_count < len(marks):
             hidden = marks
-            if shown_count <= limits.SHOWN_ROWS_MAX:
-                shown_rows = np.flatnonzero(marks == 0).astype(np.int32)
+            shown = model.retriever.shown_of(marks, shown_count)
         popular = _popular_keys(model, hidden)
-    return Eligible(mask, hidden, shown_rows, popular, _newest_first(np.flatnonzero(unmodelled), catalogue))
+    return Eligible(mask, hidden, shown, popular, _newest_first(np.flatnonzero(unmodelled), catalogue))
 
 
 def _popular_keys(model: LoadedModel, hidden: NDArray[np.uint8]) -> Keys:

@@ -13,7 +13,6 @@ TRENDING_SHARE_COUNT = (
 BLOCKED_SLOT_COUNT = (
     32_768  # twice what a request can block: shown by its page token, excluded, seen, in its ring
 )
-SHOWN_ROWS_MAX = 20_000  # rows that a filter leaves and that are scanned one by one: 0.1 ms
 POPULAR_COUNT_MAX = (
     8_192  # kept of a filter's most popular items: a page of 200 behind 6,000 shown and 1,000 excluded ones
 )
@@ -34,7 +33,7 @@ FILTER_DEPTH_MAX = 32  # nested parentheses; Python's own recursion ends at 1,00
 FILTER_PARSED_COUNT_MAX = 1_024  # parsed filters kept: at most 1,024 characters each, so a few MiB
 ELIGIBLE_BYTES_MAX = (
     64 * 1024 * 1024
-)  # of compiled filters: a dozen for a million items, thousands for a small shop
+)  # of compiled filters: five to thirty for a million items, thousands for a small shop
 TOKEN_CHARS_MAX = 8_192  # the contract's bound of a page token
 RANK_ITEM_COUNT_MAX = 1_000  # the contract's
 

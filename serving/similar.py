@@ -67,7 +67,7 @@ def _by_model(
     """At most `count` rows and their scores: the item's own list, above 1, then what lies in its direction, by cosine."""
     near, weights = _listed(row, count, blocked_rows, eligible, model)
     known = np.concatenate([blocked_rows, near])
-    far = model.retriever.nearest(row, count - len(near), eligible.hidden, known, eligible.shown_rows)
+    far = model.retriever.nearest(row, count - len(near), eligible.hidden, known, eligible.shown)
     arrays = model.arrays
     lengths = np.maximum(arrays.factor_norms[far] * arrays.factor_norms[row], np.float32(1e-12))
     cosines = (arrays.factors[far] @ arrays.factors[row]) / lengths

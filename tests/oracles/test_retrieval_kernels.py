@@ -10,6 +10,8 @@ from numba import njit
 
 from retrieval import kernels, lanes
 from retrieval.lanes import BLOCK_ROW_COUNT, CODE_ZERO
+from retrieval.layout import encode, lay_out
+from retrieval.shown import narrowed
 from tests.oracles import retrieval_twins as twins
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -86,3 +88,29 @@ def test_quantise_when_vector_has_an_odd_length_fills_with_zeros() -> None:
     assert codes.tolist() == [64, -127, 32, 0, 127, 0, 0, 0]
     assert bias == CODE_ZERO * int(codes.sum())
     assert scale == pytest.approx(2 / 127)
+
+
+@pytest.mark.parametrize("cells", [False, True])
+def test_copy_lanes_leaves_what_coding_the_rows_alone_gives(cells: bool) -> None:
+    group_count = 3
+    random = np.random.default_rng(8)
+    factors = random.normal(size=(500, 10)).astype(np.float32)
+    norms = np.linalg.norm(factors, axis=1).astype(np.float32)
+    whole = lay_out(
+        encode(factors, norms),
+        100,
+        random.integers(0, 7, 500).astype(np.int32) if cells else None,
+        factors[:7],
+    )
+    for share in (0.9, 0.2, 0.0, 1.0):
+        hidden = (random.random(500) >= share).astype(np.uint8)
+        own = narrowed(whole, hidden, int(np.count_nonzero(hidden == 0)))
+        shown = own.rows[own.rows >= 0]
+        assert sorted(shown.tolist()) == np.flatnonzero(hidden == 0).tolist()
+        alone = lay_out(encode(factors[shown], norms[shown]), len(shown), None, factors[:0])
+        for name in ("scales", "unit_scales", "starts"):
+            np.testing.assert_array_equal(getattr(own, name), getattr(alone, name))
+        shape = (own.block_count, group_count, BLOCK_ROW_COUNT, 4)
+        filled = (own.rows >= 0).reshape(own.block_count, BLOCK_ROW_COUNT)
+        found, expected = (each.codes.reshape(shape).transpose(0, 2, 1, 3)[filled] for each in (own, alone))
+        np.testing.assert_array_equal(found, expected)

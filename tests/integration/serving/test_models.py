@@ -294,7 +294,7 @@ async def test_model_service_when_version_is_unknown_is_not_found(client: Client
 
 
 @pytest.mark.parametrize("filter_text", ["", "tags:even", "tags:even AND year > 2010"])
-@pytest.mark.parametrize("shown_count_max", [5, 20_000])
+@pytest.mark.parametrize("shown_count_max", [5, 1_000])
 @pytest.mark.parametrize("cells_items_min", [10, 50_000])
 async def test_answers_when_catalogue_is_large_come_from_retrieval_and_are_the_exact_ones(
     stocked: World,
@@ -303,8 +303,9 @@ async def test_answers_when_catalogue_is_large_come_from_retrieval_and_are_the_e
     shown_count_max: int,
     cells_items_min: int,
 ) -> None:
-    # What a filter leaves is scanned one by one where it is little, else the search is wider.
-    monkeypatch.setattr("serving.limits.SHOWN_ROWS_MAX", shown_count_max)
+    # What a filter leaves is searched by itself where it is little, else the search is wider.
+    monkeypatch.setattr("retrieval.limits.SHOWN_ROWS_MAX", shown_count_max)
+    monkeypatch.setattr("retrieval.limits.SHOWN_EXACT_ROWS_MAX", 10)
     monkeypatch.setattr("retrieval.limits.CELLS_ITEMS_MIN", cells_items_min)
     monkeypatch.setattr("retrieval.limits.HEAD_COUNTS", (0, 16))
     monkeypatch.setattr("retrieval.cells.CELL_ROW_COUNT", 8)

@@ -122,18 +122,59 @@ def test_search_when_data_is_degenerate_answers_all_that_pass(
 
 
 @pytest.mark.usefixtures("_small")
-def test_search_when_few_rows_are_shown_scans_those_exactly() -> None:
+@pytest.mark.parametrize("exact_rows_max", [0, 1_024])
+def test_search_when_few_rows_are_shown_finds_the_best_of_those(
+    exact_rows_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SHOWN_EXACT_ROWS_MAX", exact_rows_max)
     factors, norms, queries = make("flat", 12_000, 20)
     retriever = opened(build(factors, norms, queries), factors, norms)
-    shown = np.arange(5, 12_000, 97, dtype=np.int32)
+    rows = np.arange(5, 12_000, 97, dtype=np.int32)
     hidden = np.ones(12_000, dtype=np.uint8)
-    hidden[shown] = 0
+    hidden[rows] = 0
+    shown = retriever.shown_of(hidden, len(rows))
+    assert shown is not None
+    assert (shown.layout is not None) == (exact_rows_max == 0)
     for query in queries[:8]:
-        expected = shown[np.argsort(-(factors[shown] @ query), kind="stable")]
-        expected = expected[expected != shown[3]]
-        found = retriever.search(query, COUNT, hidden, shown[3:4], shown)
-        np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(retriever.search(query, COUNT, hidden, shown[3:4]), expected)
+        expected = rows[np.argsort(-(factors[rows] @ query), kind="stable")]
+        expected = expected[expected != rows[3]]
+        np.testing.assert_array_equal(retriever.search(query, COUNT, hidden, rows[3:4], shown), expected)
+        np.testing.assert_array_equal(retriever.search(query, COUNT, hidden, rows[3:4]), expected)
+        units = factors[expected] / norms[expected, None]
+        near = expected[np.argsort(-(units @ query), kind="stable")]
+        np.testing.assert_array_equal(retriever.nearest(query, COUNT, hidden, rows[3:4], shown), near)
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("kind", NORMS)
+def test_search_when_the_shown_are_coded_holds_its_recall_whoever_asks(kind: str) -> None:
+    factors, norms, queries = make(kind, 20_000, 60)
+    retriever = opened(build(factors, norms, queries[:32]), factors, norms)
+    shares = []
+    for query in queries[32:]:
+        scores = factors @ query
+        hidden = np.ones(20_000, dtype=np.uint8)
+        hidden[np.argsort(scores)[4_000:6_000]] = 0  # none that the query would like to see
+        shown = retriever.shown_of(hidden, 2_000)
+        assert shown is not None
+        assert shown.layout is not None
+        found = retriever.search(query, COUNT, hidden, shown=shown)
+        assert not hidden[found].any()
+        exact = np.argsort(-np.where(hidden != 0, -np.inf, scores), kind="stable")[:COUNT]
+        shares.append(len(np.intersect1d(exact, found)) / COUNT)
+    assert np.mean(shares) >= RECALL_MIN
+
+
+def test_shown_of_when_too_many_pass_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors, norms, queries = make("heavy", 6_000, 10)
+    retriever = opened(build(factors, norms, queries), factors, norms)
+    hidden = (np.arange(6_000) % 4 != 0).astype(np.uint8)
+    assert retriever.shown_of(hidden, 1_500) is not None
+    hidden[1] = 0
+    assert retriever.shown_of(hidden, 1_501) is None
+    hidden[:2] = 1
+    monkeypatch.setattr(limits, "SHOWN_ROWS_MAX", 1_498)
+    assert retriever.shown_of(hidden, 1_499) is None
 
 
 @pytest.mark.usefixtures("_small")

@@ -65,13 +65,13 @@ def test_of_when_few_pass_knows_the_rows_that_are_left(monkeypatch: pytest.Monke
     catalogue = catalogue_of(*(item(key, texts={"brand": "ab"[key % 2]}) for key in range(1, KEYS + 1)))
     cache, model = EligibilityCache(catalogue), model_of("m", *range(1, KEYS + 1))
     found = cache.of(model, "brand:a")
-    assert found.shown_rows is not None
-    assert found.shown_rows.tolist() == np.flatnonzero(found.hidden == 0).tolist()
+    assert found.shown is not None
+    assert found.shown.rows.tolist() == np.flatnonzero(found.hidden == 0).tolist()
     assert found.popular_keys.tolist() == [2, 4, 6, 8, 10, 12]  # by popularity, which falls with the key
-    assert cache.of(model, "").shown_rows is None  # all of them
+    assert cache.of(model, "").shown is None  # all of them
 
-    monkeypatch.setattr(limits, "SHOWN_ROWS_MAX", 5)
-    assert EligibilityCache(catalogue).of(model, "brand:a").shown_rows is None
+    monkeypatch.setattr("retrieval.limits.SHOWN_ROWS_MAX", 5)
+    assert EligibilityCache(catalogue).of(model, "brand:a").shown is None
 
 
 def test_of_when_there_are_too_many_forgets_what_was_not_asked_for_the_longest(
