@@ -47,7 +47,9 @@ class Endpoint:
             call = self.call(message, timeout=timeout_ms / 1000, metadata=metadata_of(request))
             response, timing = await call, server_timing_of(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
-            raise from_call(error, self.binding.upstream, timeout_ms) from None
+            problem = from_call(error, self.binding.upstream, timeout_ms)
+            problem.headers |= server_timing_of(error.trailing_metadata())
+            raise problem from None
         return Response(self.writer.write(response), 200, timing, "application/json")
 
     async def _message(self, request: Request, variables: dict[str, str]) -> Any:

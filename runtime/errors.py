@@ -97,7 +97,11 @@ def internal_status(request_id: str) -> status_pb2.Status:
     return to_status(RecoError(reason, message, {"request_id": request_id}))
 
 
-async def abort(context: grpc.aio.ServicerContext[object, object], status: status_pb2.Status) -> None:
-    """Ends the call with `status` and its details. Always raises."""
+async def abort(
+    context: grpc.aio.ServicerContext[object, object],
+    status: status_pb2.Status,
+    metadata: tuple[tuple[str, str], ...] = (),
+) -> None:
+    """Ends the call with `status`, its details and more trailing metadata. Always raises."""
     wire = rpc_status.to_status(status)
-    await context.abort(wire.code, wire.details, wire.trailing_metadata)
+    await context.abort(wire.code, wire.details, (*wire.trailing_metadata, *metadata))

@@ -135,7 +135,7 @@ def _wrap(
             body = answer if type(answer) is bytes else serialize(answer)
             spent_s, code = time.perf_counter() - start_s, "OK"
             observe_ok(spent_s)
-            context.set_trailing_metadata(((SERVER_TIMING, f"{stages}total;dur={spent_s * 1000:.3f}"),))
+            context.set_trailing_metadata(_timing(spent_s, stages))
             return cast(bytes, body)
         except RecoError as error:
             status = to_status(error)
@@ -146,10 +146,15 @@ def _wrap(
             status, code = internal_status(request_id), "INTERNAL"
         finally:
             if code != "OK":
-                metrics.RPC_SECONDS.labels(method, code).observe(time.perf_counter() - start_s)
-        return cast(bytes, await abort(context, status))
+                spent_s = time.perf_counter() - start_s
+                metrics.RPC_SECONDS.labels(method, code).observe(spent_s)
+        return cast(bytes, await abort(context, status, _timing(spent_s)))
 
     return call
+
+
+def _timing(spent_s: float, stages: str = "") -> tuple[tuple[str, str], ...]:
+    return ((SERVER_TIMING, f"{stages}total;dur={spent_s * 1000:.3f}"),)
 
 
 async def start_server(

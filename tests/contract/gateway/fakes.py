@@ -14,6 +14,7 @@ from reco.ranking.v1 import model_service_pb2_grpc as model_grpc
 from reco.ranking.v1 import ranking_service_pb2_grpc as ranking_grpc
 
 from gateway.routes import bindings_of
+from runtime.rpc import Timed
 
 Handler = Callable[[Any, Any], Awaitable[Message]]
 
@@ -27,8 +28,9 @@ class Script:
         self.answers: dict[str, Message | Exception] = {}
         self.held: dict[str, asyncio.Event] = {}
         self.asked = asyncio.Event()
+        self.stages = ""  # what the services tell of their times
 
-    async def play(self, name: str, empty: Message, request: Message, context: Any) -> Message:
+    async def play(self, name: str, empty: Message, request: Message, context: Any) -> Message | Timed:
         self.requests.append(request)
         self.asked.set()
         self.metadata.append(dict(context.invocation_metadata()))
@@ -37,7 +39,7 @@ class Script:
         answer = self.answers.get(name, empty)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return Timed(answer, self.stages) if self.stages else answer
 
 
 def add_services(script: Script, upstream: str) -> Callable[[grpc.aio.Server], list[str]]:
@@ -66,7 +68,7 @@ def _servicer(interface: Any, script: Script) -> Any:
 def _method(rpc: Any, script: Script) -> Any:
     response = message_factory.GetMessageClass(rpc.output_type)
 
-    async def method(self: Any, request: Message, context: Any) -> Message:
+    async def method(self: Any, request: Message, context: Any) -> Message | Timed:
         return await script.play(rpc.name, response(), request, context)
 
     return method

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from reco.ingest.v1 import event_pb2, ingest_service_pb2
@@ -151,3 +153,26 @@ async def test_metrics_when_calls_were_made_count_them_by_route(client: httpx.As
     text = (await client.get("/metrics")).text
     assert 'reco_gateway_seconds_count{route="/v1/models/{version}",status="200"}' in text
     assert 'reco_gateway_seconds_count{route="other",status="404"}' in text
+
+
+TIMING = re.compile(r"total;dur=[0-9]+\.[0-9]{3}")
+
+
+async def test_answer_when_the_service_tells_its_times_has_them_as_a_header(
+    client: httpx.AsyncClient, script: Script
+) -> None:
+    script.stages = "profile;dur=0.081, select;dur=0.010"
+    answer = await client.get("/v1/users/ann/recommendations")
+    stages, _, total = answer.headers["server-timing"].rpartition(", ")
+    assert answer.status_code == 200
+    assert stages == script.stages
+    assert TIMING.fullmatch(total)
+
+
+async def test_problem_when_the_service_refuses_has_its_total_as_a_header(
+    client: httpx.AsyncClient, script: Script
+) -> None:
+    script.answers["Recommend"] = store_unavailable("redis", OSError())
+    answer = await client.get("/v1/users/ann/recommendations")
+    assert answer.status_code == 503
+    assert TIMING.fullmatch(answer.headers["server-timing"])

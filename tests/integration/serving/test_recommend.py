@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import grpc
@@ -24,11 +25,15 @@ from reco.ranking.v1.ranking_service_pb2 import (
 from profiles import trending
 from profiles.offsets import make_token
 from profiles.subjects import partition_of
+from serving import limits
+from serving.stopwatch import STAGES
 from serving.tokens import read_attribution_token
 from tests.integration.serving.conftest import GENRES, ITEM_COUNT, Client, World, insert_items
 from tests.integration.serving.models import make_model
 
 CALLERS = 64
+PATIENCE_S = 60.0
+ROUNDED_MS = 0.0005 * 8  # seven stages and a total, told to the microsecond
 
 
 def ids(answer: Any) -> list[str]:
@@ -292,7 +297,12 @@ async def test_recommend_when_transaction_commits_late_is_not_missed(client: Cli
     assert client.serving.engine.catalogue.key_of("i4") is None
 
 
-async def test_answers_at_64_callers_are_those_at_one(client: Client, modelled: World) -> None:
+async def test_answers_at_64_callers_are_those_at_one(
+    client: Client, modelled: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is asked is whether answers mix, not whether this machine is fast: nothing is given up for being slow.
+    monkeypatch.setattr(limits, "PROFILE_MS_MAX", 1000 * PATIENCE_S)
+    recommend = partial(client.ranking.Recommend, timeout=PATIENCE_S)
     keys = await modelled.keys()
     for user in range(16):
         await modelled.see(f"u:c{user}", keys[user : user + 6])
@@ -302,13 +312,37 @@ async def test_answers_at_64_callers_are_those_at_one(client: Client, modelled: 
         )
         for i in range(4 * CALLERS)
     ]
-    alone = [await client.ranking.Recommend(request) for request in requests]
+    alone = [await recommend(request) for request in requests]
     together: list[Any] = []
     for at in range(0, len(requests), CALLERS):
-        together += await asyncio.gather(*map(client.ranking.Recommend, requests[at : at + CALLERS]))
+        together += await asyncio.gather(*map(recommend, requests[at : at + CALLERS]))
     for one, many in zip(alone, together, strict=True):
         assert one.items == many.items
         assert not many.degradations
+
+
+async def test_answer_tells_its_seven_stages_and_a_total_that_holds_them(client: Client) -> None:
+    call = client.ranking.Recommend(RecommendRequest(user_id="ann"))
+    await call
+    stages = durations(dict(await call.trailing_metadata()))
+    total_ms = stages.pop("total")
+    assert tuple(stages) == STAGES
+    assert len(STAGES) == 7
+    assert all(ms >= 0 for ms in stages.values())
+    assert total_ms >= sum(stages.values()) - ROUNDED_MS
+
+
+@pytest.mark.parametrize("filter_text", ["year >", "(" * 40])
+async def test_refusal_tells_its_total(client: Client, filter_text: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await client.ranking.Recommend(RecommendRequest(filter=filter_text))
+    assert list(durations(dict(raised.value.trailing_metadata() or ()))) == ["total"]
+
+
+def durations(metadata: dict[str, Any]) -> dict[str, float]:
+    """Milliseconds by stage, from what came with an answer."""
+    entries = [entry.split(";dur=") for entry in metadata["server-timing"].split(", ")]
+    return {name: float(ms) for name, ms in entries}
 
 
 async def test_rank_items_orders_known_once_and_lists_unknown(client: Client, modelled: World) -> None:

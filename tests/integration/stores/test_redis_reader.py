@@ -6,12 +6,15 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import uvloop
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,6 +23,7 @@ from runtime import redis_reader
 from runtime.redis_reader import Connection, RedisReader, address_of
 from runtime.stores import EmbeddedValkey
 
+HOLD_UP_S = 0.1  # of a loop, twice the read's limit
 LONG_S = 30.0  # never waited for to the end
 BIG_BYTES = 3_000_000  # comes in many pieces
 
@@ -245,3 +249,29 @@ def test_address_when_the_url_asks_for_tls_has_a_context_and_hides_nothing_else(
     assert address.handshake == (
         b"*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$2\r\np@\r\n", b"*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n",
     )  # fmt: skip
+
+
+async def held_up_read(url: str) -> bytes | None:
+    """A read whose answer comes in time, while the loop is held up beyond its limit."""
+    reader = RedisReader(url)
+    await reader.get("k", later())  # connected
+    read = asyncio.create_task(reader.get("k", later(HOLD_UP_S / 2)))
+    await asyncio.sleep(0)  # it is sent
+    held_s = time.monotonic() + HOLD_UP_S
+    with SyncRedis.from_url(url) as other:  # answered after it, by a server that takes turns
+        while time.monotonic() < held_s:
+            other.get("k")
+    try:
+        return await read
+    finally:
+        await reader.aclose()
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_get_when_the_loop_was_held_up_takes_the_answer_that_came_meanwhile(
+    own: EmbeddedValkey, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    with SyncRedis.from_url(own.url) as other:
+        other.set("k", b"there")
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(held_up_read(own.url)) == b"there"

@@ -128,3 +128,16 @@ async def test_call_when_handler_answers_with_what_is_no_message_is_internal() -
             await ingest_service_pb2_grpc.IngestServiceStub(channel).DeleteItems(REQUEST)
     await server.stop(None)
     assert raised.value.code() == grpc.StatusCode.INTERNAL
+
+
+async def test_call_when_it_fails_tells_its_total_beside_the_details() -> None:
+    server, _, port = await rpc.start_server("127.0.0.1:0", Answering(None).add)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = ingest_service_pb2_grpc.IngestServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.DeleteItems(DeleteItemsRequest(item_ids=[""]))
+    await server.stop(None)
+    metadata = dict(raised.value.trailing_metadata() or ())
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "grpc-status-details-bin" in metadata
+    assert str(metadata["server-timing"]).startswith("total;dur=")
