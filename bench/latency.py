@@ -45,7 +45,7 @@ def measure(count: int) -> dict[str, dict[str, float]]:
     settings = load_settings()
     rest = http.client.HTTPConnection(settings.host, settings.gateway_port)  # the lightest client there is
     with grpc.insecure_channel(f"{settings.host}:{settings.ranking_port}") as channel:
-        stub, health = RankingServiceStub(channel), health_pb2_grpc.HealthStub(channel)
+        stub, health = RankingServiceStub(channel), health_pb2_grpc.HealthStub(channel)  # type: ignore[arg-type]  # the stubs know aio's channels only
         empty = health_pb2.HealthCheckRequest()
         kinds: dict[str, Callable[[str], Any]] = {
             "empty call": lambda _: health.Check(empty),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vectorizer.features import FEATURES
@@ -13,6 +13,7 @@ from vectorizer.features import FEATURES
 NORMS = ("heavy", "flat", "equal")
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "bench"
 REAL_ITEMS, REAL_USERS = 1_682, 943  # MovieLens-100k's
+QUICK_ITEMS, QUICK_USERS = 30_000, 2_000
 ITEMS_MIN, ITEMS_MAX = 1_000, 10_000_000
 
 
@@ -70,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser, items: int = Options.items) -
     parser.add_argument(
         "--real", action="store_true", help="MovieLens-100k's factors instead of generated ones"
     )
+
+
+def quick(options: Options) -> Options:
+    """The same, smaller where the size was not asked for."""
+    items = QUICK_ITEMS if options.items == Options.items else options.items
+    return replace(options, items=items, users=min(options.users, QUICK_USERS))
 
 
 def from_arguments(arguments: argparse.Namespace) -> Options:

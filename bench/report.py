@@ -187,6 +187,7 @@ def page(found: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     skipped = "".join(
         f"<p>Not measured: {html.escape(name)}: {html.escape(why)}" for name, why in found["skipped"].items()
     )
+    skipped += "".join(f"<p>Beware: {html.escape(text)}" for text in found["warnings"])
     return _PAGE.format(said=html.escape(said), rows=rows, images=images, skipped=skipped)
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.options import Options
-from bench.targets import TARGETS
+from bench.targets import FIGURES, NAMES, TARGETS
 
 FOLDER = Path(__file__).with_name("results")
 QUICK_FOLDER = FOLDER.parent.parent / ".cache" / "bench-results"  # not kept: they are no claim
@@ -42,20 +42,22 @@ SCHEMA: dict[str, Any] = {
         "versions": {"type": "object", "additionalProperties": _TEXT, "description": "python's and the packages'"},
         "options": {"type": "object", "description": "of the data set: items, factors, users, norms, seed, real"},
         "quick": {"type": "boolean", "description": "short runs over a small data set: for a look, not for a claim"},
+        "first": {"type": "boolean", "description": "whether the bench's processes went before all other work (bench/priority.py)"},
         "metrics": {
             "type": "object",
             "additionalProperties": False,
-            "properties": {t.name: {"type": ["number", "null"], "description": t.what} for t in TARGETS},
-            "required": [t.name for t in TARGETS],
+            "properties": {t.name: {"type": ["number", "null"], "description": t.what} for t in (*TARGETS, *FIGURES)},
+            "required": list(NAMES),
             "description": "name -> number, null where it was not measured; bench/targets.py has the order and the bounds",
         },
         "details": {"type": "object", "description": "by scenario: what the figures were made from"},
         "skipped": {"type": "object", "additionalProperties": _TEXT, "description": "scenario -> why it has no figures"},
+        "warnings": {"type": "array", "items": _TEXT, "description": "why figures may not be the product's"},
         "seconds": {**_NUMBER, "description": "that the whole run took"},
     },
     "required": [
-        "schema_version", "start_time", "commit", "dirty", "machine", "versions", "options", "quick", "metrics", "details", "skipped",
-        "seconds",
+        "schema_version", "start_time", "commit", "dirty", "machine", "versions", "options", "quick", "first", "metrics", "details", "skipped",
+        "warnings", "seconds",
     ],
 }  # fmt: skip
 
@@ -63,10 +65,12 @@ SCHEMA: dict[str, Any] = {
 def result(
     options: Options,
     quick: bool,
+    first: bool,
     start: datetime,
     metrics: Mapping[str, float | None],
     details: Mapping[str, Any],
     skipped: Mapping[str, str],
+    warnings: Sequence[str],
     seconds: float,
 ) -> dict[str, Any]:
     """What SCHEMA describes, of this machine and this tree."""
@@ -79,9 +83,11 @@ def result(
         "versions": versions(),
         "options": asdict(options),
         "quick": quick,
-        "metrics": {target.name: _rounded(metrics.get(target.name)) for target in TARGETS},
+        "first": first,
+        "metrics": {name: _rounded(metrics.get(name)) for name in NAMES},
         "details": dict(details),
         "skipped": dict(skipped),
+        "warnings": list(warnings),
         "seconds": round(seconds, 1),
     }
 

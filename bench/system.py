@@ -41,6 +41,11 @@ class System:
         self._valkey = valkey
         self._count = 0
 
+    @property
+    def valkey_pids(self) -> list[int]:
+        """The store that answers profiles."""
+        return [self._valkey.pid] if self._valkey.pid else []
+
     def pin_valkey(self, cores: set[int]) -> None:
         """Moves the store that answers profiles."""
         pin(self._valkey.pid, cores)

@@ -45,6 +45,28 @@ TARGETS = (
 )
 
 
+@dataclass(frozen=True)
+class Figure:
+    """One that nothing is promised of; it explains the others."""
+
+    name: str
+    what: str
+
+
+FIGURES = (
+    Figure("retrieval_us", "microseconds of one search as published, p50 of 1,000 queries"),
+    Figure("call_ms_p50", "ms of whole calls at half of saturation, p50"),
+    Figure("call_ms_p99", "ms of whole calls at half of saturation, p99"),
+    Figure("h2load_calls_s", "calls/s of one process on one core as h2load counts them, for one user"),
+    Figure("usual_stack_calls_s", "calls/s of the stack that is usually written, on one core"),
+    Figure("usual_stack_ms_p99", "ms of its whole calls at half of its saturation, p99"),
+    Figure(
+        "others_share", "share of all cores that processes other than the bench's took, the most of any run"
+    ),
+)
+NAMES = tuple(figure.name for figure in (*TARGETS, *FIGURES))  # of a result's metrics, in its order
+
+
 def table(metrics: Mapping[str, float | None]) -> str:
     """The figures beside what is to be reached."""
     lines = [f"{'':<28}{'measured':>12}{'at least':>12}{'aim':>12}  "]
@@ -54,6 +76,9 @@ def table(metrics: Mapping[str, float | None]) -> str:
         lines.append(
             f"{target.name:<28}{shown:>12}{target.least:>12,g}{target.aim:>12,g}  {target.verdict(value)}"
         )
+    for figure in FIGURES:
+        value = metrics.get(figure.name)
+        lines.append(f"{figure.name:<28}{'-' if value is None else f'{value:,.4g}':>12}")
     return "\n".join(lines)
 
 

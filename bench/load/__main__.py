@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         session.pin(options.core)
+        session.step_back(options.nice)
         result = _run(options)
     except (ValueError, h2load.MissingError) as error:
         print(f"bench.load: {error}", file=sys.stderr)
@@ -105,6 +106,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add("--warm-up-s", type=float, default=2.0, help="before them, not counted (default: %(default)s)")
     add("--seed", type=int, default=7, help="of arrivals and users (default: %(default)s)")
     add("--core", type=int, help="run on this core alone")
+    add("--nice", type=int, default=0, help="let others on the core go first, 0 to 19 (default: %(default)s)")
     add("--connections", type=int, default=8, help="(default: %(default)s)")
     add("--timeout-s", type=float, default=TIMEOUT_S, help="of a call (default: %(default)s)")
     add("--method", default="GET", choices=target.METHODS, help="of HTTP targets (default: %(default)s)")

@@ -19,6 +19,8 @@ BODY_BYTES_MAX = 16 * 1024 * 1024  # of an HTTP answer; a peer that sends more i
 LATE_MS_WARN = (
     1.0  # p99 of the generator's own lateness from which its figures are the generator's, not the server's
 )
+CPU_SHARE_WARN = 0.9  # of a core: beyond it the generator, which has one, may be what is slow
+NICE_MAX = 19
 SATURATION_CALLERS = (8, 16, 32)
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from time import perf_counter, process_time
 
 from bench.load.answer import OK, TIMED_OUT, Answer
 
@@ -24,6 +25,11 @@ class Recording:
         self.server_timings: list[str] = []
         self.in_flight = self.in_flight_max = 0
         self.first_s = self.last_s = 0.0
+        self._made_s, self._made_cpu_s = perf_counter(), process_time()
+
+    def cpu_share(self) -> float:
+        """What the generator has used of a core since the recording was made."""
+        return (process_time() - self._made_cpu_s) / max(perf_counter() - self._made_s, 1e-6)
 
     def enter(self) -> None:
         """A call is about to be sent; warm-up included."""

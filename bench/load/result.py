@@ -9,7 +9,7 @@ from typing import Any
 from bench.load import server_timing
 from bench.load.answer import OK
 from bench.load.histogram import Histogram
-from bench.load.limits import LATE_MS_WARN
+from bench.load.limits import CPU_SHARE_WARN, LATE_MS_WARN
 from bench.load.recording import UNSENT, Recording
 
 _PERCENTILES = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
@@ -30,6 +30,7 @@ SCHEMA: dict[str, Any] = {
         "statuses": {"type": "object", "additionalProperties": _COUNT,
                      "description": "OK, gRPC codes, HTTP_nnn; UNSENT: too many in flight; UNFINISHED: none when the run ended"},
         "in_flight_max": _COUNT,
+        "cpu_share": {**_NUMBER, "description": "of a core that the generator used, warm-up included"},
         "late_ms": {**_PERCENTILES, "description": "sent after it was due: the generator's own fault; empty for closed loops"},
         "latency_ms": {**_PERCENTILES, "description": "p50, p90, p99, p99.9, max from when a call was due (closed: sent) to its "
                        "whole answer; OK and timed-out calls; empty when there are none"},
@@ -40,7 +41,7 @@ SCHEMA: dict[str, Any] = {
         "warnings": {"type": "array", "items": {"type": "string"}, "description": "why the figures may not be the server's"},
     },
     "required": ["kind", "target", "callers", "offered_per_s", "achieved_per_s", "seconds", "calls", "statuses", "in_flight_max",
-                 "late_ms", "latency_ms", "histogram", "stages_ms", "server_histogram", "warnings"],
+                 "cpu_share", "late_ms", "latency_ms", "histogram", "stages_ms", "server_histogram", "warnings"],
 }  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class LoadResult:
     calls: int
     statuses: dict[str, int]
     in_flight_max: int
+    cpu_share: float
     late_ms: dict[str, float]
     latency_ms: dict[str, float]
     histogram: str
@@ -77,6 +79,7 @@ def result_of(
     seconds: float = 0.0,
 ) -> LoadResult:
     """Counts a recording; `seconds` is the least that the run took, were all answered at once."""
+    cpu_share = record.cpu_share()
     latency, late = Histogram(record.latency_s), Histogram(record.late_s)
     stages = _stages(record.server_timings)
     took_s = max(record.last_s - record.first_s, seconds)
@@ -91,12 +94,13 @@ def result_of(
         calls=record.statuses.total(),
         statuses={status: count for status, count in sorted(record.statuses.items()) if count},
         in_flight_max=record.in_flight_max,
+        cpu_share=cpu_share,
         late_ms=late.percentiles(),
         latency_ms=latency.percentiles(),
         histogram=latency.encoded(),
         stages_ms={name: histogram.percentiles() for name, histogram in stages.items()},
         server_histogram=stages["total"].encoded() if "total" in stages else "",
-        warnings=_warnings(record, ok, late.at(99)),
+        warnings=_warnings(record, ok, late.at(99), cpu_share),
     )
 
 
@@ -108,8 +112,10 @@ def _stages(texts: list[str]) -> dict[str, Histogram]:
     return dict(stages)
 
 
-def _warnings(record: Recording, ok: int, late_ms_p99: float) -> list[str]:
+def _warnings(record: Recording, ok: int, late_ms_p99: float, cpu_share: float) -> list[str]:
     found = []
+    if cpu_share > CPU_SHARE_WARN:
+        found.append(f"the generator used {cpu_share:.0%} of its core: the figures may be its own")
     if late_ms_p99 > LATE_MS_WARN:
         found.append(
             f"the generator was late by {late_ms_p99:.1f} ms at p99: give it a core of its own, or lower the rate"

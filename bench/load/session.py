@@ -13,7 +13,7 @@ from typing import TypeVar
 from bench.load.answer import Caller
 from bench.load.grpc_client import GrpcCaller
 from bench.load.http_client import HttpCaller
-from bench.load.limits import CONNECTIONS_MAX, TIMEOUT_S
+from bench.load.limits import CONNECTIONS_MAX, NICE_MAX, TIMEOUT_S
 from bench.load.target import Target
 
 T = TypeVar("T")
@@ -27,6 +27,14 @@ def pin(core: int | None) -> None:
         os.sched_setaffinity(0, {core})
     except (OSError, OverflowError):
         raise ValueError(f"there is no core {core} that this process may use") from None
+
+
+def step_back(nice: int) -> None:
+    """Lets processes that share the core go first. Raises ValueError."""
+    if not 0 <= nice <= NICE_MAX:
+        raise ValueError(f"nice is {nice}, it has to be 0 to {NICE_MAX}")
+    if nice and hasattr(os, "nice"):
+        os.nice(nice)
 
 
 def run(

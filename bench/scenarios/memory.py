@@ -8,8 +8,9 @@ import numpy as np
 
 from bench.generate.attributes import user_id
 from bench.options import Options
-from bench.processes import Server, proportional_bytes, resident_bytes
+from bench.processes import proportional_bytes, resident_bytes
 from bench.scenarios.context import Context, Found
+from bench.sharing import ask
 from bench.system import running
 from profiles.limits import RING_EVENTS_MAX
 from profiles.store import profile_key
@@ -30,12 +31,27 @@ def users(context: Context) -> Found:
     return Found({"user_bytes": max(found, default=None)}, details)
 
 
-def second_process(context: Context, server: Server) -> Found:
-    """What a second process over the same data adds, over what the first takes alone. Shared pages count once."""
-    first = proportional_bytes(server.pids)
-    with context.system.serving({context.load_core}) as second:
-        both = proportional_bytes([*server.pids, *second.pids])
-    return Found({"second_process_share": (both - first) / first}, {"first_bytes": first, "both_bytes": both})
+def second_process(context: Context) -> Found:
+    """What a second process of a pod adds, over what one takes alone: two that are forked, as RECO_RANKING_PROCESSES has
+    it, and their parent. Shared pages count once. For comparison two that were started by themselves.
+    """
+    users, cores = context.system.options.users, {context.serving_core}
+    with context.system.serving(cores) as first:
+        ask(first, users)
+        alone = proportional_bytes(first.pids)
+        with context.system.serving(cores) as second:
+            ask(second, users)
+            started = proportional_bytes([*first.pids, *second.pids])
+    with context.system.serving(cores, RECO_RANKING_PROCESSES="2") as pair:
+        ask(pair, users)
+        forked = proportional_bytes(pair.pids)
+    details = {
+        "first_bytes": alone,
+        "forked_bytes": forked,
+        "started_bytes": started,
+        "started_share": (started - alone) / alone,
+    }
+    return Found({"second_process_share": (forked - alone) / alone}, details)
 
 
 def items(context: Context, server_bytes: int, cache: Path) -> Found:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 import bench.data
 import bundle
-from bench.scenarios.context import Context, Found
+from bench.scenarios.context import Context, Found, output_of
 from retrieval import Retriever
 from vectorizer.model import ModelArrays
 
@@ -36,7 +34,8 @@ def recall(context: Context) -> Found:
         "search_us_p99": float(np.quantile(times_us, 0.99)),
         "plan": params.get("retrieval", {}),
     }
-    return Found({"recall_at_200": float(np.mean(shares))}, details)
+    metrics = {"recall_at_200": details["recall_mean"], "retrieval_us": details["search_us_p50"]}
+    return Found(metrics, details)
 
 
 def sweep(context: Context, with_hnswlib: bool) -> Found:
@@ -56,15 +55,9 @@ def sweep(context: Context, with_hnswlib: bool) -> Found:
 
 def _hnswlib(context: Context) -> dict[str, list[dict[str, float]]]:
     dataset = str(bench.data.make(context.system.options))
-    command = [sys.executable, "-m", "bench.peers.hnswlib_alone", "--dataset", dataset, "--space", SPACE]
-    done = subprocess.run(  # noqa: S603
-        [*command, "--core", str(context.serving_core)],
-        capture_output=True,
-        text=True,
-        timeout=HNSWLIB_WAIT_S_MAX,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
+    command = ["bench.peers.hnswlib_alone", "--dataset", dataset, "--space", SPACE]
+    output = output_of([*command, "--core", str(context.serving_core)], HNSWLIB_WAIT_S_MAX)
+    found: dict[str, Any] = json.loads(output)
     points = found["curves"][SPACE]
     return {SPACE: [{"ef": p["ef"], "recall": p["recall_at_200"], "us": p["us_p50"]} for p in points]}
 

@@ -18,13 +18,13 @@ GOOD = {target.name: target.aim for target in targets.TARGETS}
 
 
 def _result(metrics: dict[str, float | None], details: dict[str, Any] | None = None) -> dict[str, Any]:
-    return results.result(Options(), True, START, metrics, details or {}, {}, 12.3)
+    return results.result(Options(), True, False, START, metrics, details or {}, {}, ["beware"], 12.3)
 
 
 def test_result_when_made_keeps_the_schema_and_the_order_of_the_targets() -> None:
     found = _result({"user_bytes": 672})
     validate(json.loads(json.dumps(found)), results.SCHEMA)
-    assert list(found["metrics"]) == [target.name for target in targets.TARGETS]
+    assert list(found["metrics"]) == list(targets.NAMES)
     assert found["metrics"]["user_bytes"] == 672
     assert found["metrics"]["ready_s"] is None
 
