@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -36,9 +36,10 @@ from bench.peers.usual_index import (
 )
 from retrieval import Retriever, build, in_words
 from retrieval.layout import Layout, encode, lay_out
-from retrieval.plan import HEAD, Plan
+from retrieval.plan import EXACT, HEAD, Plan
 
 HEAD_COUNT, HEAD_SURVIVORS = 20_000, 300  # rows of largest norm that are scanned before the graph of the rest
+WIDER = 4  # for a second line of ours: what more recall costs
 WITH_HEAD = "head+cosine"
 ROUNDS = 5  # a query's time is the least of so many: what the machine did besides is not the search's
 Float32 = NDArray[np.float32]
@@ -67,6 +68,16 @@ class Ours:
         self.bytes = sum(array.nbytes for array in built.arrays.values())
         layout = Layout.from_arrays(built.arrays) if built.arrays else None
         self._retriever = Retriever.of(built.plan, layout, factors, norms)
+
+    def widen(self) -> str:
+        """Looks at WIDER times as much from now on; returns the widths, none where all is looked at already."""
+        plan = self._retriever.plan
+        if plan.kind == EXACT:
+            return ""
+        self._retriever.use(
+            replace(plan, head_count=WIDER * plan.head_count, probe_count=WIDER * plan.probe_count)
+        )
+        return f"{WIDER} times as much"
 
     def nearest(self, vector: Float32, count: int) -> Rows:
         return self._retriever.search(vector, count)
@@ -98,11 +109,13 @@ class HeadAndGraph:
 
 
 def lines(data: Dataset, spaces: list[str], core: int | None) -> Iterator[Line]:
-    """A line for our plan, then one for each space; builds take all cores, queries `core` alone."""
+    """Lines for our plan and a wider one, then one for each space; builds take all cores, queries `core` alone."""
     everywhere = os.sched_getaffinity(0)
     threads = len(everywhere)
     ours, build_s = _built(partial(Ours, data, threads))
     yield _line(f"ours: {ours.name}", ours, data, build_s, ours.bytes, core)
+    if wider := ours.widen():
+        yield _line(f"ours: {wider}", ours, data, build_s, ours.bytes, core)
     for space in spaces:
         os.sched_setaffinity(0, everywhere)
         graph, build_s = _built(partial(_graph, data, space, threads))
