@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ async def _serve_async(
         "own": lambda: RedisReader(url), "redis-py": lambda: Redis.from_url(url), "": lambda: None,
     }  # fmt: skip
     reader = readers[reader_kind]()
+    server: Any
     if kind == "native":
         import pygrpc_native.aio
 
@@ -138,10 +140,10 @@ def measure_servers(url: str, rows: Figures) -> None:
     for _ in range(ROUNDS + 1):
         for kind, _, _, channel in running:
             for name in ("Empty", "Recommend"):
-                call = channel.unary_unary(PATH + name)
-                used = channel.unary_unary(PATH + "Used")
+                call: Any = channel.unary_unary(PATH + name)
+                used: Any = channel.unary_unary(PATH + "Used")
                 before_s = float(used(b""))
-                p50 = timed_calls(lambda call=call: call(request))
+                p50 = timed_calls(partial(call, request))
                 cpu = (float(used(b"")) - before_s) / CALLS * 1e6
                 rows.setdefault(f"{kind}: {name}", []).append((p50, cpu))
     for _, child, pipe, channel in running:

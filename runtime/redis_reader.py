@@ -24,7 +24,6 @@ from runtime.redis_client import CONNECT_WAIT_S_MAX
 READS_MAX = 1_024  # not answered at once, as many as the server takes calls; more are refused: Redis is stuck
 SILENCE_S_MAX = 1.0  # a connection that owes an answer for so long is cut; its callers gave up long before
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.01, 0.5  # between tries to connect; reads fail at once meanwhile
-LAST_LOOK_S = 0.001  # the shortest pause in which uvloop looks at its sockets
 TRIES_MAX = 2  # a read whose connection was cut is sent once more on a new one
 
 _NOTHING: Any = object()
@@ -91,10 +90,9 @@ class RedisReader:
             async with asyncio.timeout_at(until_s):
                 connection = await self._connected()
         answer = connection.send(command)
-        # A loop that was held up runs its timers before it looks at its sockets: an answer may be there, unread. Expiring
-        # takes one more turn of the loop for that, and only what has really not come is given up.
-        loop = answer.get_loop()
-        timer = loop.call_at(until_s, loop.call_later, LAST_LOOK_S, _expire, answer)
+        # A plain timer, not asyncio.timeout: of a loop that was held up beyond the limit, sockets come before timers, and an
+        # answer that is there is taken.
+        timer = answer.get_loop().call_at(until_s, _expire, answer)
         try:
             return cast(bytes | None, await answer)
         finally:
