@@ -1,5 +1,6 @@
 """Events -> vector -> candidates -> scores: one implementation, shared by training (replay) and serving (request)."""
 
+import runtime.kernel_cache  # noqa: F401  # before the first kernel: it says where numba keeps them
 from vectorizer.model import ModelArrays
 from vectorizer.request import NO_MASK, Candidates, gather, prepare, score, vectorize
 from vectorizer.warm import warm_up
