@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from vectorizer.limits import LIST_COUNT_MAX
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -46,6 +48,9 @@ class BaseConfig:
             raise ValueError(
                 "iteration_count, thread_count, bucket_count and bucket_width_s have to be at least 1"
             )
+        for name in ("neighbour_count", "transition_count"):
+            if not 1 <= getattr(self, name) <= LIST_COUNT_MAX:
+                raise ValueError(f"{name} is {getattr(self, name)}, it has to be 1 to {LIST_COUNT_MAX}")
 
 
 @dataclass(frozen=True)

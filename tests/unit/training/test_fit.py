@@ -23,6 +23,15 @@ from training.neighbours import (
 )
 from training.ranker import fit_ranker
 from vectorizer import ModelArrays, Workspace, gather, score, vectorize
+from vectorizer.limits import LIST_COUNT_MAX
+
+
+@pytest.mark.parametrize("name", ["neighbour_count", "transition_count"])
+@pytest.mark.parametrize("count", [0, LIST_COUNT_MAX + 1])
+def test_base_config_when_lists_are_empty_or_longer_than_a_request_has_room_for_is_refused(name, count):
+    assert getattr(BaseConfig(**{name: LIST_COUNT_MAX}), name) == LIST_COUNT_MAX
+    with pytest.raises(ValueError, match=f"{name} is {count}, it has to be 1 to {LIST_COUNT_MAX}"):
+        BaseConfig(**{name: count})
 
 
 def _same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
