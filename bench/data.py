@@ -15,7 +15,7 @@ from pathlib import Path
 import bench.dataset
 from bench.dataset import Dataset
 from bench.generate import whole
-from bench.options import CACHE, Options, add_arguments, from_arguments
+from bench.options import CACHE, Options, add_arguments, given
 
 CACHED_MAX = 8  # data sets that are kept; one of a million items takes 4 GB with its stores and its graph
 
@@ -26,8 +26,8 @@ def main() -> None:
     )
     add_arguments(parser)
     parser.add_argument("--out", type=Path, help="write it here, too")
-    arguments = parser.parse_args()
-    folder = make(from_arguments(arguments))
+    options, arguments = given(parser)
+    folder = make(options)
     if arguments.out:
         shutil.copytree(folder, arguments.out, dirs_exist_ok=True)
     print(arguments.out or folder)

@@ -79,6 +79,15 @@ def quick(options: Options) -> Options:
     return replace(options, items=items, users=min(options.users, QUICK_USERS))
 
 
+def given(parser: argparse.ArgumentParser) -> tuple[Options, argparse.Namespace]:
+    """The options on the command line and all of its arguments; ends the program with 2 and a line when one is out of bounds."""
+    arguments = parser.parse_args()
+    try:
+        return from_arguments(arguments), arguments
+    except ValueError as error:
+        parser.error(str(error))
+
+
 def from_arguments(arguments: argparse.Namespace) -> Options:
     """The options that were given. Raises ValueError."""
     a = arguments

@@ -18,8 +18,9 @@ from redis import Redis
 
 import bench.data
 from bench import loading, trending
-from bench.options import CACHE, Options, add_arguments, from_arguments
-from bench.processes import Server, answers, free_port, pin, serves, started
+from bench.options import CACHE, Options, add_arguments, given
+from bench.processes import NotReadyError, Server, answers, free_port, pin, serves, started
+from runtime.errors import RecoError
 from runtime.settings import Settings, load_settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 
@@ -136,7 +137,14 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    options = from_arguments(parser.parse_args())
+    options, _ = given(parser)
+    try:
+        _show(options, stop)
+    except (RecoError, NotReadyError) as error:
+        parser.exit(1, f"bench: {error}\n")
+
+
+def _show(options: Options, stop: threading.Event) -> None:
     with running(options) as system, system.serving(None) as server, system.gateway(server, None) as gateway:
         print(f"gRPC {server.address} REST http://{gateway.address}: users user-0000000 and on", flush=True)
         stop.wait()
