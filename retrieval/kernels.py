@@ -9,8 +9,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from retrieval.lanes import BLOCK_ROW_COUNT, CODE_ZERO, GROUP_DIMENSION_COUNT, block_scores, lowest_bit
-from vectorizer.keys import Keys, keep_largest, key_of, row_of, score_of, sort_falling
+from retrieval.lanes import BLOCK_ROW_COUNT, CODE_ZERO, GROUP_DIMENSION_COUNT, block_scores
+from vectorizer.key_set import slot_of
+from vectorizer.keys import Keys, keep_largest, key_of, offer, row_of, score_of, sort_falling, write_best
+from vectorizer.lanes import lowest_bit
+from vectorizer.sources import inner_product
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -23,50 +26,10 @@ SAMPLE_SPARE = 8  # and so many more, for small samples
 
 
 @njit(cache=True, nogil=True)
-def _slot(row: int, table: Int32) -> int:
-    # Fibonacci hashing: rows that follow each other fall far apart.
-    slot = (np.int64(row) * 2654435769 >> 8) & (table.shape[0] - 1)
-    while table[slot] >= 0 and table[slot] != row:
-        slot = (slot + 1) & (table.shape[0] - 1)
-    return int(slot)
-
-
-@njit(cache=True, nogil=True)
-def enter(rows: Int32, table: Int32) -> None:
-    """Enters rows (b,), negative ones skipped, in the table (a power of two, at least 2 b,), which holds -1 where free."""
-    for i in range(rows.shape[0]):
-        if rows[i] >= 0:
-            table[_slot(rows[i], table)] = rows[i]
-
-
-@njit(cache=True, nogil=True)
-def clear(rows: Int32, table: Int32) -> None:
-    """Frees the table again of what `enter` of the same rows put there."""
-    mask = table.shape[0] - 1
-    for i in range(rows.shape[0]):
-        if rows[i] < 0:
-            continue
-        # From the row's own slot on: others that were entered behind it are to go as well.
-        slot = (np.int64(rows[i]) * 2654435769 >> 8) & mask
-        while table[slot] >= 0:
-            table[slot] = -1
-            slot = (slot + 1) & mask
-
-
-@njit(cache=True, nogil=True)
 def _passes(row: int, hidden: Mask, table: Int32) -> bool:
     if hidden.shape[0] > 0 and hidden[row] != 0:
         return False
-    return bool(table.shape[0] == 0 or table[_slot(row, table)] != row)
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def inner_product(left: Float32, right: Float32) -> np.float32:
-    """The inner product of two (d,) float32 vectors."""
-    total = np.float32(0.0)
-    for i in range(left.shape[0]):
-        total += left[i] * right[i]
-    return total
+    return bool(table.shape[0] == 0 or table[slot_of(row, table)] == 0)
 
 
 @njit(cache=True, nogil=True)
@@ -114,7 +77,7 @@ def scan_blocks(
     """Offers the rows of the blocks [first, last), every `step`-th, that pass to keys; returns its new size, the threshold, and blocks seen.
 
     It stops at the first block whose norm times `reach` is not above the threshold: the norms fall from there on.
-    keys (more than count,): whenever it is full, the `count` largest stay and the threshold is the smallest of them.
+    keys (more than count,) as in vectorizer/keys.py::offer.
     """
     width = query.shape[0] * GROUP_DIMENSION_COUNT * BLOCK_ROW_COUNT
     for block in range(first, last, step):
@@ -123,17 +86,12 @@ def scan_blocks(
         at = block * BLOCK_ROW_COUNT
         found = block_scores(codes, block * width, query, scales, at, bias, threshold, scores)
         while found != 0:
-            lane = lowest_bit(found)
+            lane = np.int64(lowest_bit(np.uint64(found)))
             found = np.uint32(found & (found - np.uint32(1)))
             row = rows[at + lane]
             if row < 0 or scores[lane] <= threshold or not _passes(row, hidden, table):
                 continue
-            keys[size] = key_of(scores[lane], row)
-            size += 1
-            if size == keys.shape[0]:
-                keep_largest(keys, size, count)
-                size = count
-                threshold = score_of(keys[count - 1])
+            size, threshold = offer(scores[lane], row, keys, size, count, threshold)
     return size, threshold, last - first
 
 
@@ -263,13 +221,7 @@ def rescore(
         if weights.shape[0] > 0:
             score = score / max(weights[row], np.float32(1e-30))
         keys[i] = key_of(score, row)
-    kept = min(size, count)
-    if 0 < kept < size:
-        keep_largest(keys, size, kept)
-    sort_falling(keys, kept, spare)
-    for i in range(kept):
-        best[i] = np.int32(row_of(keys[i]))
-    return kept
+    return write_best(keys, size, spare, best[:count])
 
 
 @njit(cache=True, nogil=True)
@@ -302,10 +254,5 @@ def scan_rows(
             score = score / max(weights[row], np.float32(1e-30))
         if score < threshold or not _passes(row, hidden, table):
             continue
-        keys[size] = key_of(score, row)
-        size += 1
-        if size == keys.shape[0]:
-            keep_largest(keys, size, count)
-            size = count
-            threshold = score_of(keys[count - 1])
+        size, threshold = offer(score, row, keys, size, count, threshold)
     return size

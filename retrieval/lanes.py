@@ -17,6 +17,8 @@ from numba.core import cgutils as untyped_cgutils
 from numba.core import config
 from numba.extending import intrinsic
 
+from vectorizer.lanes import splat
+
 BLOCK_ROW_COUNT = 32
 GROUP_DIMENSION_COUNT = 4
 CODE_ZERO = 128  # what the code 0 is stored as: the instruction's first operand has no sign
@@ -38,12 +40,6 @@ def _lane_count() -> int:
 LANE_COUNT = _lane_count()
 
 
-def _splat(builder: Any, value: Any, kind: Any) -> Any:
-    empty = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(empty, value, ir.Constant(_INT32, 0))
-    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_INT32, LANE_COUNT), None))
-
-
 def _sums(builder: Any, codes: Any, query: Any, group_count: Any) -> list[Any]:
     """The int32 sums of the block at `codes`, as BLOCK_ROW_COUNT / LANE_COUNT vectors."""
     wide = ir.VectorType(_INT32, LANE_COUNT)
@@ -54,7 +50,7 @@ def _sums(builder: Any, codes: Any, query: Any, group_count: Any) -> list[Any]:
     part_count = BLOCK_ROW_COUNT // LANE_COUNT
     parts = [cgutils.alloca_once_value(builder, ir.Constant(wide, None)) for _ in range(part_count)]
     with cgutils.for_range(builder, group_count) as loop:
-        four = _splat(builder, builder.load(builder.gep(query, [loop.index])), wide)
+        four = splat(builder, builder.load(builder.gep(query, [loop.index])), wide)
         first = builder.mul(loop.index, ir.Constant(group_count.type, part_count))
         for i, part in enumerate(parts):
             place = builder.gep(codes, [builder.add(first, ir.Constant(group_count.type, i))])
@@ -74,7 +70,7 @@ def _generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     group_count = builder.extract_value(query.shape, 0)
     scales = builder.bitcast(builder.gep(open_array(3).data, [scale_at]), floats.as_pointer())
     out = builder.bitcast(open_array(7).data, floats.as_pointer())
-    bias, threshold = _splat(builder, bias, wide), _splat(builder, threshold, floats)
+    bias, threshold = splat(builder, bias, wide), splat(builder, threshold, floats)
     mask = ir.Constant(_INT32, 0)
     for i, part in enumerate(_sums(builder, codes, query.data, group_count)):
         place = [ir.Constant(group_count.type, i)]
@@ -151,15 +147,3 @@ def _block_scores_native(
 
 
 block_scores = _block_scores_native if LANE_COUNT else block_scores_plain
-
-
-def _lowest_bit_typed(typing_context: Any, mask: Any) -> Any:
-    """The place of the lowest bit that is set in a uint32 that is not 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.zext(builder.cttz(args[0], ir.Constant(ir.IntType(1), 1)), ir.IntType(64))
-
-    return types.int64(types.uint32), generate
-
-
-lowest_bit: Any = intrinsic(_lowest_bit_typed)

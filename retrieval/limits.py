@@ -39,7 +39,6 @@ SHOWN_SHARE_MAX = 0.25  # of all rows: where more pass, a wider search is as goo
 SHOWN_EXACT_ROWS_MAX = 1_024  # so few are scanned in float32: 30 us, and nothing to copy
 SHARE_SAMPLE_COUNT = 1_024  # rows looked at to see which share of them is hidden
 SHARE_SEARCH_COUNT = 256  # searches that go by one such look
-BLOCKED_COUNT_MIN = 2_048  # rows blocked in one request that the table has room for without growing
 
 # What a plan costs, counted in rows scanned (0.6 ns each): timings differ from run to run, these do not.
 CELL_ROW_COST = 2  # they lie apart in memory

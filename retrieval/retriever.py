@@ -15,6 +15,7 @@ from retrieval.layout import Layout
 from retrieval.plan import EXACT, HEAD_CELLS, Plan, plan_of
 from retrieval.shown import Shown, narrowed, shown_of
 from vectorizer import ModelArrays
+from vectorizer.key_set import KeySet
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -61,7 +62,7 @@ class Retriever:
         self._scores = np.zeros(BLOCK_ROW_COUNT, dtype=np.float32)
         cell_count = layout.cell_count if layout else 0
         self._cell_keys = np.zeros(2 * cell_count + BLOCK_ROW_COUNT, dtype=np.uint64)
-        self._table = np.full(2 * limits.BLOCKED_COUNT_MIN, -1, dtype=np.int32)
+        self._blocked = KeySet()
         self._share_of: Mask = NO_MASK
         self._share, self._share_left = 1.0, 0
         self._keys = np.zeros(0, dtype=np.uint64)
@@ -138,17 +139,13 @@ class Retriever:
         count = min(count, len(self._factors) if shown is None else len(shown.rows))
         if count <= 0:
             return NO_ROWS
-        table = self._table_for(blocked)
-        try:
-            if shown is not None and shown.layout is not None:
-                size = self._by_codes(vector, count, shown.layout, NO_MASK, table, weights)
-            elif shown is not None or self.plan.kind == EXACT or self.layout is None:
-                size = self._exactly(vector, count, hidden, table, shown.rows if shown else None, weights)
-            else:
-                size = self._by_codes(vector, count, self.layout, hidden, table, weights)
-        finally:
-            if len(table):
-                kernels.clear(blocked, table)
+        table = self._blocked.of(blocked) if len(blocked) else NO_ROWS
+        if shown is not None and shown.layout is not None:
+            size = self._by_codes(vector, count, shown.layout, NO_MASK, table, weights)
+        elif shown is not None or self.plan.kind == EXACT or self.layout is None:
+            size = self._exactly(vector, count, hidden, table, shown.rows if shown else None, weights)
+        else:
+            size = self._by_codes(vector, count, self.layout, hidden, table, weights)
         kept = kernels.rescore(
             vector, self._factors, weights, self._keys, size, count, self._spare, self._best
         )
@@ -227,14 +224,6 @@ class Retriever:
             self._share_of, self._share_left = hidden, limits.SHARE_SEARCH_COUNT
         self._share_left -= 1
         return self._share
-
-    def _table_for(self, blocked: Int32) -> Int32:
-        if not len(blocked):
-            return NO_ROWS
-        if 2 * len(blocked) > len(self._table):
-            self._table = np.full(1 << (2 * len(blocked)).bit_length(), -1, dtype=np.int32)
-        kernels.enter(blocked, self._table)
-        return self._table
 
     def _reserve(self, survivors: int) -> None:
         room = survivors + limits.SPARE_COUNT

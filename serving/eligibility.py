@@ -13,8 +13,9 @@ from serving import limits
 from serving.catalogue import Catalogue
 from serving.filter_syntax import parse
 from serving.filters import evaluate
-from serving.kernels import hide_rows, put_keys
+from serving.kernels import hide_rows
 from serving.model import LoadedModel
+from vectorizer.key_set import KeySet
 
 Keys = NDArray[np.int32]
 NO_KEYS: Keys = np.zeros(0, dtype=np.int32)
@@ -101,10 +102,10 @@ class BlockedKeys:
     """One request's seen, excluded, shown and context items, as a hash table for the kernels."""
 
     def __init__(self) -> None:
-        self.table: NDArray[np.int32] = np.zeros(limits.BLOCKED_SLOT_COUNT, dtype=np.int32)
+        self._set = KeySet()
+        self.table = self._set.of(NO_KEYS)
 
     def block(self, keys: Keys) -> None:
         """Blocks the keys, and those alone."""
-        self.table[:] = 0
-        taken = put_keys(keys, self.table, 0)
-        assert taken >= 0, "more blocked items than the contract lets a request name"
+        assert len(keys) <= limits.BLOCKED_COUNT_MAX, "more than the contract lets a request name"
+        self.table = self._set.of(keys)

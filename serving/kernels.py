@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from vectorizer.key_set import slot_of
+
 
 @njit(cache=True, nogil=True)
 def mark_lists(
@@ -27,41 +29,6 @@ def rows_of(keys: np.ndarray, row_by_key: np.ndarray, rows: np.ndarray) -> None:
     for i in range(keys.shape[0]):
         key = keys[i]
         rows[i] = row_by_key[key] if 0 <= key < row_by_key.shape[0] else -1
-
-
-# Sets of keys are open-addressing hash tables of int32, key + 1 or 0 for an empty slot, a power of two long: what a request
-# costs does not depend on how many items there are. Callers see to it that no more than half of the slots are taken.
-HASH_MIX = np.uint32(
-    2_654_435_769
-)  # 2**32 / golden ratio (Knuth, TAOCP 3, 6.4): neighbouring keys land far apart
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _slot_of(key: np.int32, table: np.ndarray) -> int:
-    """The slot of `key` in table, or the empty one where it would go."""
-    last: int = table.shape[0] - 1
-    at: int = int((np.uint32(key) * HASH_MIX) >> np.uint32(12)) & last
-    while table[at] != 0 and table[at] != key + 1:
-        at = (at + 1) & last
-    return at
-
-
-@njit(cache=True, nogil=True)
-def put_keys(keys: np.ndarray, table: np.ndarray, taken: int) -> int:
-    """Puts keys (m,) int32 >= 0 into table (2**p,) int32, of which `taken` slots are full; returns how many are now.
-
-    -1 when more than half of the table would be taken; then some of the keys are in it.
-    """
-    for i in range(keys.shape[0]):
-        if keys[i] < 0:
-            continue
-        at = _slot_of(keys[i], table)
-        if table[at] == 0:
-            if 2 * (taken + 1) > table.shape[0]:
-                return -1
-            table[at] = keys[i] + 1
-            taken += 1
-    return taken
 
 
 @njit(cache=True, nogil=True)
@@ -96,7 +63,7 @@ def unite(
     size = 0
     for i in range(found_rows.shape[0]):
         key = item_keys[found_rows[i]]
-        at = _slot_of(key, slots)
+        at = slot_of(key, slots)
         slots[at], places[at] = key + 1, size
         keys[size], rows[size], bits[size] = key, found_rows[i], found_bits[i]
         size += 1
@@ -113,10 +80,10 @@ def unite(
                 key < 0
                 or key >= eligible.shape[0]
                 or not eligible[key]
-                or blocked[_slot_of(key, blocked)] != 0
+                or blocked[slot_of(key, blocked)] != 0
             ):
                 continue
-            at = _slot_of(key, slots)
+            at = slot_of(key, slots)
             if slots[at] != 0:
                 bits[places[at]] |= np.uint8(0 if filling else bit)
                 continue

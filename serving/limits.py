@@ -10,8 +10,8 @@ PERSONAL_SOURCE_COUNT = 200  # asked of retrieval; the vectorizer's quota takes 
 TRENDING_SHARE_COUNT = (
     30  # candidates from the trending list beside a personal list, which they must not crowd out
 )
-BLOCKED_SLOT_COUNT = (
-    32_768  # twice what a request can block: shown by its page token, excluded, seen, in its ring
+BLOCKED_COUNT_MAX = (
+    16_384  # more than a request can block: shown by its page token, excluded, seen, in its ring
 )
 POPULAR_COUNT_MAX = (
     8_192  # kept of a filter's most popular items: a page of 200 behind 6,000 shown and 1,000 excluded ones

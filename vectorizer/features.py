@@ -225,7 +225,7 @@ def fill_features(  # noqa: C901, PLR0915  # a kernel: one statement a feature
     popularity_mean = popularity_sum / slow_total
     released_mean = released_sum / released_weight if released_weight > 0 else 0.0
     idle = np.log1p(float(max(now - int(times[count - 1]), 0))) if count > 0 else 20.0
-    vector_norm = max(float(np.sqrt(inner_product(vector, vector))), 1e-9)
+    vector_norm = max(float(np.sqrt(float(inner_product(vector, vector)))), 1e-9)
     bucket = bucket_of(now, bucket_start_s, bucket_width_s, bucket_totals.shape[0] - 1)
 
     count = candidates.shape[0]

@@ -61,6 +61,22 @@ def keep_largest(keys: Keys, size: int, count: int) -> None:
 
 
 @njit(cache=True, nogil=True)
+def offer(
+    score: np.float32, row: int, keys: Keys, size: int, count: int, threshold: np.float32
+) -> tuple[int, np.float32]:
+    """Appends a row to keys[:size]; returns the new size, and the score below which none need be offered any more.
+
+    Whenever keys (more than count,) are full, the `count` largest stay and the smallest of them is the threshold: from then
+    on most rows cost their caller one comparison, where a heap would sift.
+    """
+    keys[size] = key_of(score, row)
+    if size + 1 < keys.shape[0]:
+        return size + 1, threshold
+    keep_largest(keys, keys.shape[0], count)
+    return count, score_of(keys[count - 1])
+
+
+@njit(cache=True, nogil=True)
 def sort_falling(keys: Keys, size: int, spare: Keys) -> None:
     """Sorts keys[:size], largest first; spare (size or more,) is overwritten."""
     for start in range(0, size, INSERTION_COUNT):

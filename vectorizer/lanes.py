@@ -29,7 +29,7 @@ def add_scaled(typing: Any, y: Any, y_at: Any, x: Any, x_at: Any, scale: Any) ->
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target = _pointer(context, builder, signature.args[0], args[0], args[1])
         source = _pointer(context, builder, signature.args[2], args[2], args[3])
-        product = builder.fmul(_spread(builder, args[4]), builder.load(source, align=4), flags=_FAST)
+        product = builder.fmul(splat(builder, args[4], _BLOCK), builder.load(source, align=4), flags=_FAST)
         builder.store(builder.fadd(builder.load(target, align=4), product, flags=_FAST), target, align=4)
         return context.get_dummy_value()
 
@@ -42,7 +42,7 @@ def multiply(typing: Any, y: Any, y_at: Any, scale: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target = _pointer(context, builder, signature.args[0], args[0], args[1])
-        product = builder.fmul(_spread(builder, args[2]), builder.load(target, align=4), flags=_FAST)
+        product = builder.fmul(splat(builder, args[2], _BLOCK), builder.load(target, align=4), flags=_FAST)
         builder.store(product, target, align=4)
         return context.get_dummy_value()
 
@@ -122,10 +122,12 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -
     return builder.bitcast(builder.gep(data, [at]), _BLOCK.as_pointer())
 
 
-def _spread(builder: Any, value: Any) -> Any:
-    single = builder.insert_element(ir.Constant(_BLOCK, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    places = ir.Constant(ir.VectorType(ir.IntType(32), LANE_COUNT), [0] * LANE_COUNT)
-    return builder.shuffle_vector(single, ir.Constant(_BLOCK, ir.Undefined), places)
+def splat(builder: Any, value: Any, kind: Any) -> Any:
+    """A vector of `kind` that is `value` in every lane."""
+    empty = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+    places = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None)
+    return builder.shuffle_vector(first, empty, places)
 
 
 def _sum(builder: Any, block: Any, width: int) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from vectorizer import table
-from vectorizer.keys import Keys, keep_largest, key_of, score_of, write_best
+from vectorizer.keys import Keys, offer, write_best
 from vectorizer.lanes import prefetch
 from vectorizer.limits import LANE_COUNT
 from vectorizer.model import Float32, Int32
@@ -32,12 +32,12 @@ DECAY_FAST, DECAY_SLOW, DECAY_LONG = (
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def inner_product(left: Float32, right: Float32) -> float:
+def inner_product(left: Float32, right: Float32) -> np.float32:
     """The inner product of two (d,) float32 vectors."""
     total = np.float32(0.0)
     for i in range(left.shape[0]):
         total += left[i] * right[i]
-    return float(total)
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -68,14 +68,10 @@ def best_personal(
     size, limit = 0, best_rows.shape[0]
     threshold = np.float32(-np.inf)
     for row in range(factors.shape[0]):
-        score = np.float32(inner_product(vector, factors[row]))
+        score = inner_product(vector, factors[row])
         if score < threshold or _is_barred(row, hidden, slots, state, bits):
             continue
-        keys[size] = key_of(score, row)
-        size += 1
-        if size == keys.shape[0]:
-            keep_largest(keys, size, limit)
-            size, threshold = limit, score_of(keys[limit - 1])
+        size, threshold = offer(score, row, keys, size, limit, threshold)
     return write_best(keys, size, spare, best_rows)
 
 
@@ -172,8 +168,7 @@ def best_accumulated(
 ) -> int:
     """The rows with the largest positive sums in one column that may be answered, best first; returns how many.
 
-    keys (more than limit,), spare (limit,) uint64 and best_rows (limit,) are overwritten. Whenever keys are full the
-    best `limit` stay, and from then on most rows cost one comparison: of thousands a heap would sift hundreds.
+    keys (more than limit,), spare (limit,) uint64 and best_rows (limit,) are overwritten.
     """
     size, limit = 0, best_rows.shape[0]
     threshold = np.float32(0.0)
@@ -184,11 +179,7 @@ def best_accumulated(
         row = table_rows[place]
         if hidden.shape[0] > 0 and hidden[row] != 0:
             continue
-        keys[size] = key_of(score, row)
-        size += 1
-        if size == keys.shape[0]:
-            keep_largest(keys, size, limit)
-            size, threshold = limit, score_of(keys[limit - 1])
+        size, threshold = offer(score, row, keys, size, limit, threshold)
     return write_best(keys, size, spare, best_rows)
 
 

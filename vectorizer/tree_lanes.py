@@ -14,6 +14,8 @@ from numba.core import cgutils as untyped_cgutils
 from numba.core import config
 from numba.extending import intrinsic
 
+from vectorizer.lanes import splat
+
 cgutils: Any = untyped_cgutils
 WIDTH = 16  # candidates of one register
 LEAF_COUNT_MIN, LEAF_COUNT_MAX = 16, 64
@@ -31,12 +33,6 @@ def is_wide() -> bool:
     return bool(binding.get_host_cpu_features().get("avx512f"))
 
 
-def _splat(builder: Any, value: Any, kind: Any) -> Any:
-    empty = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(empty, value, ir.Constant(_INT32, 0))
-    return builder.shuffle_vector(first, empty, ir.Constant(_INTS, None))
-
-
 def _leaf_numbers(builder: Any, parts: int, features: Any, stride: Any, at: Any, tree: Any) -> list[Any]:
     """One vector of leaf numbers a part; tree is (tested, borders, first, depth): pointers, an offset and a length."""
     tested, borders, first, depth = tree
@@ -48,7 +44,7 @@ def _leaf_numbers(builder: Any, parts: int, features: Any, stride: Any, at: Any,
         level = builder.sub(last, loop.index)  # the highest bit first
         feature = builder.zext(builder.load(builder.gep(tested, [level])), _INT64)
         start = builder.add(builder.mul(feature, stride), at)
-        border = _splat(builder, builder.load(builder.gep(borders, [level])), _FLOATS)
+        border = splat(builder, builder.load(builder.gep(borders, [level])), _FLOATS)
         row = builder.bitcast(builder.gep(features, [start]), _FLOATS.as_pointer())
         for part, each in enumerate(leaf):
             values = builder.load(builder.gep(row, [_INT64(part)]), align=4)
@@ -84,7 +80,7 @@ def _typed(parts: int) -> Any:
             # Where there are fewer leaves the other registers hold what is never picked.
             starts = [_INT64(WIDTH * i) for i in range(LEAF_COUNT_MAX // WIDTH)]
             starts = [builder.select(builder.icmp_unsigned("<", s, width), s, _INT64(0)) for s in starts]
-            first = _splat(builder, args[5], _DOUBLES)
+            first = splat(builder, args[5], _DOUBLES)
             sums = [cgutils.alloca_once_value(builder, first) for _ in range(parts)]
             with cgutils.for_range(builder, tree_count) as loop:
                 tree = (tests.data, tops.data, builder.mul(loop.index, depth), depth)

@@ -13,6 +13,7 @@ from retrieval.lanes import BLOCK_ROW_COUNT, CODE_ZERO
 from retrieval.layout import encode, lay_out
 from retrieval.shown import narrowed
 from tests.oracles import retrieval_twins as twins
+from vectorizer.key_set import KeySet
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -72,13 +73,14 @@ def test_keep_largest_when_cut_keeps_the_largest_with_the_smallest_last(
 
 
 @given(st.lists(st.integers(-1, 10_000), max_size=60))
-def test_table_when_cleared_is_free_again(rows: list[int]) -> None:
-    table = np.full(128, -1, dtype=np.int32)
+def test_key_set_when_used_again_is_free_again(rows: list[int]) -> None:
+    known = KeySet()
     array = np.array(rows, dtype=np.int32)
-    kernels.enter(array, table)
-    assert {int(row) for row in table if row >= 0} == {row for row in rows if row >= 0}
-    kernels.clear(array, table)
-    assert np.all(table == -1)
+    table = known.of(array)
+    assert {int(slot) - 1 for slot in table if slot} == {row for row in rows if row >= 0}
+    assert np.all(known.of(array[:0]) == 0)
+    assert {int(slot) - 1 for slot in known.of(np.arange(1_000, dtype=np.int32)) if slot} == set(range(1_000))
+    assert known.of(array).tobytes() == KeySet().of(array).tobytes()
 
 
 def test_quantise_when_vector_has_an_odd_length_fills_with_zeros() -> None:

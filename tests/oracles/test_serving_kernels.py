@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from serving import kernels
 from tests.oracles import serving_twins
+from vectorizer.key_set import put_keys
 
 SEEDS = range(20)
 
@@ -21,7 +22,7 @@ def int32(values: object) -> np.ndarray:
 
 def table_of(keys: Sequence[int], slot_count: int) -> np.ndarray:
     table = np.zeros(slot_count, np.int32)
-    assert kernels.put_keys(int32(keys), table, 0) == len({key for key in keys if key >= 0})
+    assert put_keys(int32(keys), table, 0) == len({key for key in keys if key >= 0})
     return table
 
 
@@ -60,11 +61,11 @@ def test_put_keys_holds_all_of_them_or_says_that_the_table_is_too_small(
     keys: list[int], slot_count: int
 ) -> None:
     table, wanted = np.zeros(slot_count, np.int32), {key for key in keys if key >= 0}
-    taken = kernels.put_keys(int32(keys), table, 0)
+    taken = put_keys(int32(keys), table, 0)
     if 2 * len(wanted) <= slot_count:
         assert taken == len(wanted)
         assert {key - 1 for key in table.tolist() if key} == wanted
-        assert kernels.put_keys(int32(keys), table, taken) == taken  # each once
+        assert put_keys(int32(keys), table, taken) == taken  # each once
     else:
         assert taken == -1
 
