@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from reco.ranking.v1.ranking_service_pb2 import Degradation, Recommendation, Source
+from reco.ranking.v1.ranking_service_pb2 import Degradation, Source
 
 from runtime.metrics import ANSWER_DEGRADED_TOTAL, ANSWER_ITEMS_TOTAL
 from serving.candidates import SOURCE_OF_BITS
@@ -41,27 +41,11 @@ def encoded_recommendations(
     bits: NDArray[np.uint8],
 ) -> bytes:
     """The items of an answer in order, from parallel arrays (c,), as serialized `items`."""
-    return encoded_items(catalogue.joined_ids_of(keys), scores, _counted_sources(bits))
-
-
-def _counted_sources(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
     sources = SOURCE_OF_BITS[bits]
     for source, count in enumerate(np.bincount(sources).tolist()):
         if count:
             _COUNT_ITEMS[source](count)
-    return sources
-
-
-def recommendations(
-    catalogue: Catalogue,
-    keys: NDArray[np.int32],
-    scores: NDArray[np.float32],
-    bits: NDArray[np.uint8],
-) -> list[Recommendation]:
-    """The same as messages."""
-    sources = _counted_sources(bits).tolist()
-    parts = zip(catalogue.ids_of(keys), scores.tolist(), sources, strict=True)
-    return [Recommendation(item_id=i, score=score, source=source) for i, score, source in parts]
+    return encoded_items(catalogue.joined_ids_of(keys), scores, sources)
 
 
 def degradations_of(engine: Engine, model: LoadedModel | None, short: bool) -> list[Degradation.ValueType]:

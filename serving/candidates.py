@@ -85,11 +85,10 @@ class Gatherer:
 
         blocked_keys (b,) int32 are in `blocked`. At least `wanted.count` items, if there are so many.
         """
-        personal = bool(vector.any())
         blocked_rows = model.rows_of(blocked_keys)
-        found = _modelled(model, ring, rows, vector, eligible, blocked_rows, personal)
+        found = _modelled(model, ring, rows, vector, eligible, blocked_rows, wanted.personal)
         own = np.ascontiguousarray(ring.keys[::-1]) if wanted.include_seen else NO_KEYS
-        room = limits.TRENDING_SHARE_COUNT if personal else limits.TRENDING_COUNT_MAX
+        room = limits.TRENDING_SHARE_COUNT if wanted.personal else limits.TRENDING_COUNT_MAX
         size = unite(
             found.rows,
             found.sources,
@@ -141,6 +140,7 @@ class Wanted:
 
     count: int
     include_seen: bool
+    personal: bool  # whether the user's vector says anything
     time_s: float
 
 

@@ -79,21 +79,6 @@ class Catalogue:
         """(size,) uint64: a bit for each category, folded to 64. For likeness, not for filters."""
         return self._category_bits[: self.size]
 
-    @property
-    def id_bytes(self) -> NDArray[np.uint8]:
-        """(b,) uint8: the ids in utf-8; a key's is id_bytes[id_starts[key]:][:id_lengths[key]]. All three until the next change."""
-        return self._ids.data
-
-    @property
-    def id_starts(self) -> np.ndarray:
-        """(>= size,) uint32, int64 beyond 4 GiB of ids; 0 for a key that no item has."""
-        return self._ids.starts
-
-    @property
-    def id_lengths(self) -> np.ndarray:
-        """(>= size,) uint16 bytes, uint32 if an id is longer than that holds; 0 for a key that no item has."""
-        return self._ids.lengths
-
     def key_of(self, item_id: str) -> int | None:
         """The item's key; None if it is unknown or deleted."""
         key = self._ids.find(item_id)
@@ -111,7 +96,7 @@ class Catalogue:
     def keys_of(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
         """(m,) int32 keys of those that are known, in the ids' order."""
         keys = self.find(item_ids)
-        return keys[keys >= 0] if len(keys) else keys
+        return keys[keys >= 0]
 
     def id_of(self, key: int) -> str:
         """The caller's id of a key."""

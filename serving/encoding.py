@@ -39,7 +39,7 @@ TAGS = np.array(
 def encoded_items(
     joined_ids: NDArray[np.uint8], scores: NDArray[np.float32], sources: NDArray[np.uint8]
 ) -> bytes:
-    """`items` of an answer, in order: ids in utf-8, a NUL between two, none empty; scores and sources (c,), sources < 128."""
+    """`items` of any answer, in order: ids in utf-8, a NUL between two, none empty; scores and sources (c,), sources < 128."""
     if not len(scores):
         return b""
     out = np.empty(len(joined_ids) + ITEM_BYTES_MAX * len(scores), dtype=np.uint8)

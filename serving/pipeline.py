@@ -76,10 +76,11 @@ def _scored(
         return found, ranks_in_order(len(found.keys))
     rows = model.rows_of(ring.keys)
     vector = vectorize(rows, ring.codes, ring.times, model.arrays, model.workspace)
-    if vector.any():
+    personal = bool(vector.any())
+    if personal:
         engine.drift.note(vector, model.retriever)
     watch.lap("vectorize")
-    wanted = Wanted(count, request.include_seen, time_s)
+    wanted = Wanted(count, request.include_seen, personal, time_s)
     found = engine.gatherer.gather(
         model, ring, rows, vector, eligible, blocked, engine.blocked, trending, engine.catalogue, wanted
     )

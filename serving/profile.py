@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,11 +60,11 @@ def ring_of(profile: Profile) -> Ring:
     return Ring(profile.keys, profile.codes, profile.times)
 
 
-def with_inline(ring: Ring, events: Iterable[InlineEvent], catalogue: Catalogue, time_s: float) -> Ring:
+def with_inline(ring: Ring, events: Sequence[InlineEvent], catalogue: Catalogue, time_s: float) -> Ring:
     """The ring with the caller's events behind it; those of unknown items are passed over."""
-    known = [(key, event) for event in events if (key := catalogue.key_of(event.item_id)) is not None]
-    keys = np.array([key for key, _ in known], dtype=np.int32)
-    return ring.then(keys, [int(_signal(event)) for _, event in known], time_s)
+    keys = catalogue.find(event.item_id for event in events)
+    codes = [int(_signal(event)) for event, key in zip(events, keys.tolist(), strict=True) if key >= 0]
+    return ring.then(keys[keys >= 0], codes, time_s)
 
 
 def with_context(ring: Ring, keys: NDArray[np.int32], time_s: float) -> Ring:

@@ -11,7 +11,6 @@ from reco.ranking.v1.ranking_service_pb2 import (
     RankItemsRequest,
     RecommendRequest,
     SimilarItemsRequest,
-    SimilarItemsResponse,
 )
 
 from runtime.rpc import Timed
@@ -43,10 +42,10 @@ class RankingService(ranking_service_pb2_grpc.RankingServiceServicer):
         count_degradations(answer.degradations)
         return answer.body
 
-    async def SimilarItems(self, request: SimilarItemsRequest, context: Context) -> SimilarItemsResponse:  # noqa: N802 - as above
+    async def SimilarItems(self, request: SimilarItemsRequest, context: Context) -> Any:  # noqa: N802 - as above
         answer = similar_items(request, self._engine)
         count_degradations(answer.degradations)
-        return answer
+        return answer.body
 
 
 def _deadline_s(context: Context) -> float:

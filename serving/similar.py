@@ -9,6 +9,7 @@ from reco.ranking.v1.ranking_service_pb2 import Degradation, SimilarItemsRequest
 
 from runtime.errors import NotFoundError
 from serving import answers
+from serving.answers import Answer
 from serving.catalogue import Catalogue
 from serving.eligibility import Eligible
 from serving.engine import Engine
@@ -23,8 +24,8 @@ Scores = NDArray[np.float32]
 SHARE_MIN = 1e-9  # with no category in common an item is not similar
 
 
-def similar_items(request: SimilarItemsRequest, engine: Engine) -> SimilarItemsResponse:
-    """Answers one request. NotFoundError ITEM_UNKNOWN, CallerError FILTER_INVALID."""
+def similar_items(request: SimilarItemsRequest, engine: Engine) -> Answer:
+    """Answers one request, a SimilarItemsResponse. NotFoundError ITEM_UNKNOWN, CallerError FILTER_INVALID."""
     catalogue, model = engine.catalogue, engine.models.current
     catalogue.expire(engine.clock.time_s())
     key = _key_of(request.item_id, catalogue)
@@ -38,12 +39,14 @@ def similar_items(request: SimilarItemsRequest, engine: Engine) -> SimilarItemsR
         rows, scores = _by_model(row, count, model.rows_of(excluded), eligible, model)
         keys = model.arrays.item_keys[rows]
     bits = np.full(len(keys), SIMILAR, dtype=np.uint8)
-    return SimilarItemsResponse(
-        items=answers.recommendations(catalogue, keys, scores, bits),
+    items = answers.encoded_recommendations(catalogue, keys, scores, bits)
+    degradations = _degradations(engine, model, len(keys) < count)
+    rest = SimilarItemsResponse(
         model_version=model.version if model else "",
         attribution_token=answers.attribution_token(engine, model),
-        degradations=_degradations(engine, model, len(keys) < count),
+        degradations=degradations,
     )
+    return Answer(items + rest.SerializeToString(), degradations)
 
 
 def _degradations(engine: Engine, model: LoadedModel | None, short: bool) -> list[Degradation.ValueType]:

@@ -120,8 +120,7 @@ class Items(RuleBasedStateMachine):
 
     def agrees_on(self, key: int, row: ItemRow) -> None:
         view = self.view
-        start, length = int(view.id_starts[key]), int(view.id_lengths[key])
-        assert view.id_bytes[start : start + length].tobytes().decode() == row.id
+        assert view.joined_ids_of(np.array([key], dtype=np.int32)).tobytes().decode() == row.id
         assert view.key_of(row.id) == (None if row.deleted else key)
         assert view.created_s[key] == row.create_s
         assert view.title.value(key) == (row.title or None)
