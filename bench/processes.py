@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bench.process import Process
+from cli.supervisor import Process
 
 READY_WAIT_S_MAX = 300.0  # a first start reads a million rows from PostgreSQL and compiles every kernel
 POLL_S = 0.02

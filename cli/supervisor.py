@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,7 @@ from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 
 TICK_S = 0.1  # how soon a death is noticed
 BACKOFF_S_MIN = 0.2  # before the first restart
+ENV = "/usr/bin/env"
 BACKOFF_S_MAX = 5.0  # a process that dies at once is tried again at this pace, for as long as it takes
 STEADY_S = 30.0  # one that lived so long starts again without delay
 PROBE_S_MAX = 1.0
@@ -44,10 +45,17 @@ class Managed(Protocol):
 
 
 class Process:
-    """One of our own processes: `python -m MODULE`, its log in the data folder."""
+    """One of our own processes: `python -m COMMAND` with `environment` over ours, its log beside `folder`. It ends when we do."""
 
-    def __init__(self, module: str, folder: Path, probe: Callable[[], bool]) -> None:
-        self._command = [sys.executable, "-m", module]
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        probe: Callable[[], bool],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        changed = [ENV, *(f"{name}={value}" for name, value in environment.items())] if environment else []
+        self._command = [*changed, sys.executable, "-m", *command]
         self._probe = probe
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._child = Child(folder, folder.with_suffix(".log"), signal.SIGTERM, None)
@@ -152,7 +160,7 @@ def make_units(
     base, host = settings.metrics_port_base, settings.host
 
     def unit(name: str, module: str, probe: Callable[[], bool]) -> Unit:
-        return Unit(name, Process(module, folder / name, probe))
+        return Unit(name, Process([module], folder / name, probe))
 
     return stores, [
         unit("ingest", "ingest", lambda: _serves(f"{host}:{settings.ingest_port}")),
