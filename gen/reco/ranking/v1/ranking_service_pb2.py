@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from reco.ingest.v1 import event_pb2 as reco_dot_ingest_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%reco/ranking/v1/ranking_service.proto\x12\x0freco.ranking.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1areco/ingest/v1/event.proto\"\xe5\x03\n\x10RecommendRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12=\n\rrecent_events\x18\x03 \x03(\x0b\x32\x1c.reco.ranking.v1.InlineEventB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x18\n\x07surface\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\x12\x18\n\x06\x66ilter\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12*\n\x10\x65xclude_item_ids\x18\x08 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\x18\x80\x01\x12)\n\x10\x63ontext_item_ids\x18\t \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x10\"\x05r\x03\x18\x80\x01\x12*\n\tdiversity\x18\n \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1f\n\tmin_score\x18\x0b \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x12 \n\x0eminimum_offset\x18\x0c \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x14\n\x0cinclude_seen\x18\r \x01(\x08\x42\x0c\n\n_min_score\"\x84\x01\n\x0bInlineEvent\x12\x1b\n\x07item_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x31\n\x04type\x18\x02 \x01(\x0e\x32\x19.reco.ingest.v1.EventTypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x05value\x18\x03 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"Y\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\'\n\x06source\x18\x03 \x01(\x0e\x32\x17.reco.ranking.v1.Source\"\xc2\x01\n\x11RecommendResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.reco.ranking.v1.Recommendation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x19\n\x11\x61ttribution_token\x18\x04 \x01(\t\x12\x32\n\x0c\x64\x65gradations\x18\x05 \x03(\x0e\x32\x1c.reco.ranking.v1.Degradation\"\xee\x01\n\x10RankItemsRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12=\n\rrecent_events\x18\x03 \x03(\x0b\x32\x1c.reco.ranking.v1.InlineEventB\x08\xbaH\x05\x92\x01\x02\x10@\x12&\n\x08item_ids\x18\x04 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\xe8\x07\"\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x07surface\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\x0eminimum_offset\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"\xc3\x01\n\x11RankItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.reco.ranking.v1.Recommendation\x12\x18\n\x10unknown_item_ids\x18\x02 \x03(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x19\n\x11\x61ttribution_token\x18\x04 \x01(\t\x12\x32\n\x0c\x64\x65gradations\x18\x05 \x03(\x0e\x32\x1c.reco.ranking.v1.Degradation\"\xb1\x01\n\x13SimilarItemsRequest\x12\x1b\n\x07item_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12*\n\x10\x65xclude_item_ids\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\x18\x80\x01\x12\x18\n\x07surface\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xac\x01\n\x14SimilarItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.reco.ranking.v1.Recommendation\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x19\n\x11\x61ttribution_token\x18\x03 \x01(\t\x12\x32\n\x0c\x64\x65gradations\x18\x04 \x03(\x0e\x32\x1c.reco.ranking.v1.Degradation*\xaa\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_PERSONAL\x10\x01\x12\x12\n\x0eSOURCE_SIMILAR\x10\x02\x12\x13\n\x0fSOURCE_TRENDING\x10\x03\x12\x12\n\x0eSOURCE_POPULAR\x10\x04\x12\x0e\n\nSOURCE_NEW\x10\x05\x12\x13\n\x0fSOURCE_PROMOTED\x10\x06\x12\x11\n\rSOURCE_CALLER\x10\x07*\xe3\x01\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45GRADATION_PROFILE_STALE\x10\x01\x12#\n\x1f\x44\x45GRADATION_PROFILE_UNAVAILABLE\x10\x02\x12\x1d\n\x19\x44\x45GRADATION_MODEL_MISSING\x10\x03\x12\x1e\n\x1a\x44\x45GRADATION_RANKER_SKIPPED\x10\x04\x12\x15\n\x11\x44\x45GRADATION_SHORT\x10\x05\x12\x1d\n\x19\x44\x45GRADATION_CATALOG_STALE\x10\x06\x32\xb1\x03\n\x0eRankingService\x12\xa6\x01\n\tRecommend\x12!.reco.ranking.v1.RecommendRequest\x1a\".reco.ranking.v1.RecommendResponse\"R\x90\x02\x01\x82\xd3\xe4\x93\x02I\x12#/v1/users/{user_id}/recommendationsZ\"\"\x1d/v1/recommendations:recommend:\x01*\x12p\n\tRankItems\x12!.reco.ranking.v1.RankItemsRequest\x1a\".reco.ranking.v1.RankItemsResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/items:rank:\x01*\x12\x83\x01\n\x0cSimilarItems\x12$.reco.ranking.v1.SimilarItemsRequest\x1a%.reco.ranking.v1.SimilarItemsResponse\"&\x90\x02\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/items/{item_id}/similarb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%reco/ranking/v1/ranking_service.proto\x12\x0freco.ranking.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1areco/ingest/v1/event.proto\"\x84\x01\n\x0c\x46ilterReport\x12)\n\x04mode\x18\x01 \x01(\x0e\x32\x1b.reco.ranking.v1.FilterMode\x12\x15\n\rpassing_count\x18\x02 \x01(\x03\x12\x1d\n\x10\x65stimated_recall\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x13\n\x11_estimated_recall\"\xd0\x04\n\x10RecommendRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12=\n\rrecent_events\x18\x03 \x03(\x0b\x32\x1c.reco.ranking.v1.InlineEventB\x08\xbaH\x05\x92\x01\x02\x10@\x12\x18\n\x07surface\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\x12\x18\n\x06\x66ilter\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12*\n\x10\x65xclude_item_ids\x18\x08 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\x18\x80\x01\x12)\n\x10\x63ontext_item_ids\x18\t \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x10\"\x05r\x03\x18\x80\x01\x12/\n\tdiversity\x18\n \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12\x1f\n\tmin_score\x18\x0b \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x01\x88\x01\x01\x12 \n\x0eminimum_offset\x18\x0c \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x14\n\x0cinclude_seen\x18\r \x01(\x08\x12$\n\x10max_per_category\x18\x0e \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x30\n\x06\x62oosts\x18\x0f \x03(\x0b\x32\x16.reco.ranking.v1.BoostB\x08\xbaH\x05\x92\x01\x02\x10\x08\x42\x0c\n\n_diversityB\x0c\n\n_min_score\"L\n\x05\x42oost\x12\x1a\n\x06\x66ilter\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\x12\'\n\x06weight\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\xf0\xbf\"\x84\x01\n\x0bInlineEvent\x12\x1b\n\x07item_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x31\n\x04type\x18\x02 \x01(\x0e\x32\x19.reco.ingest.v1.EventTypeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x05value\x18\x03 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"m\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\'\n\x06source\x18\x03 \x01(\x0e\x32\x17.reco.ranking.v1.Source\x12\x12\n\npropensity\x18\x04 \x01(\x01\"\x92\x02\n\x11RecommendResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.reco.ranking.v1.Recommendation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x19\n\x11\x61ttribution_token\x18\x04 \x01(\t\x12\x32\n\x0c\x64\x65gradations\x18\x05 \x03(\x0e\x32\x1c.reco.ranking.v1.Degradation\x12\x34\n\rfilter_report\x18\x06 \x01(\x0b\x32\x1d.reco.ranking.v1.FilterReport\x12\x18\n\x10surfaces_version\x18\x07 \x01(\t\"\x98\x01\n\x0e\x45xplainRequest\x12:\n\x07request\x18\x01 \x01(\x0b\x32!.reco.ranking.v1.RecommendRequestB\x06\xbaH\x03\xc8\x01\x01\x12%\n\x08item_ids\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x32\"\x07r\x05\x10\x01\x18\x80\x01\x12#\n\x11\x61ttribution_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"9\n\x0b\x41ppliedRule\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x01\"\x86\x03\n\x0b\x45xplanation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12%\n\x05stage\x18\x02 \x01(\x0e\x32\x16.reco.ranking.v1.Stage\x12\x0e\n\x06margin\x18\x03 \x01(\x01\x12\x10\n\x08position\x18\x04 \x01(\x05\x12(\n\x07sources\x18\x05 \x03(\x0e\x32\x17.reco.ranking.v1.Source\x12\x12\n\x05score\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bmodel_score\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12<\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32*.reco.ranking.v1.Explanation.FeaturesEntry\x12+\n\x05rules\x18\t \x03(\x0b\x32\x1c.reco.ranking.v1.AppliedRule\x12\x0f\n\x07summary\x18\n \x01(\t\x1a/\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x08\n\x06_scoreB\x0e\n\x0c_model_score\"\xe0\x01\n\x0f\x45xplainResponse\x12\x32\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x1c.reco.ranking.v1.Explanation\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x18\n\x10surfaces_version\x18\x03 \x01(\t\x12\x32\n\x0c\x64\x65gradations\x18\x04 \x03(\x0e\x32\x1c.reco.ranking.v1.Degradation\x12\x34\n\rfilter_report\x18\x05 \x01(\x0b\x32\x1d.reco.ranking.v1.FilterReport\"\xee\x01\n\x10RankItemsRequest\x12\x19\n\x07user_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\nsession_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12=\n\rrecent_events\x18\x03 \x03(\x0b\x32\x1c.reco.ranking.v1.InlineEventB\x08\xbaH\x05\x92\x01\x02\x10@\x12&\n\x08item_ids\x18\x04 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\xe8\x07\"\x07r\x05\x10\x01\x18\x80\x01\x12\x18\n\x07surface\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\x0eminimum_offset\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"\xc3\x01\n\x11RankItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.reco.ranking.v1.Recommendation\x12\x18\n\x10unknown_item_ids\x18\x02 \x03(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x19\n\x11\x61ttribution_token\x18\x04 \x01(\t\x12\x32\n\x0c\x64\x65gradations\x18\x05 \x03(\x0e\x32\x1c.reco.ranking.v1.Degradation\"\xb1\x01\n\x13SimilarItemsRequest\x12\x1b\n\x07item_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12*\n\x10\x65xclude_item_ids\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xe8\x07\"\x05r\x03\x18\x80\x01\x12\x18\n\x07surface\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xe2\x01\n\x14SimilarItemsResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.reco.ranking.v1.Recommendation\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x19\n\x11\x61ttribution_token\x18\x03 \x01(\t\x12\x32\n\x0c\x64\x65gradations\x18\x04 \x03(\x0e\x32\x1c.reco.ranking.v1.Degradation\x12\x34\n\rfilter_report\x18\x05 \x01(\x0b\x32\x1d.reco.ranking.v1.FilterReport*\xaa\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_PERSONAL\x10\x01\x12\x12\n\x0eSOURCE_SIMILAR\x10\x02\x12\x13\n\x0fSOURCE_TRENDING\x10\x03\x12\x12\n\x0eSOURCE_POPULAR\x10\x04\x12\x0e\n\nSOURCE_NEW\x10\x05\x12\x13\n\x0fSOURCE_PROMOTED\x10\x06\x12\x11\n\rSOURCE_CALLER\x10\x07*\x91\x03\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45GRADATION_PROFILE_STALE\x10\x01\x12#\n\x1f\x44\x45GRADATION_PROFILE_UNAVAILABLE\x10\x02\x12\x1d\n\x19\x44\x45GRADATION_MODEL_MISSING\x10\x03\x12\x1e\n\x1a\x44\x45GRADATION_RANKER_SKIPPED\x10\x04\x12\x15\n\x11\x44\x45GRADATION_SHORT\x10\x05\x12\x1d\n\x19\x44\x45GRADATION_CATALOG_STALE\x10\x06\x12\"\n\x1e\x44\x45GRADATION_RETRIEVAL_NARROWED\x10\x07\x12\"\n\x1e\x44\x45GRADATION_CANDIDATES_TRIMMED\x10\x08\x12!\n\x1d\x44\x45GRADATION_RETRIEVAL_SKIPPED\x10\t\x12!\n\x1d\x44\x45GRADATION_DIVERSITY_SKIPPED\x10\n\x12\x1e\n\x1a\x44\x45GRADATION_SERVED_UNKNOWN\x10\x0b*\x85\x01\n\nFilterMode\x12\x1b\n\x17\x46ILTER_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46ILTER_MODE_NONE\x10\x01\x12\x15\n\x11\x46ILTER_MODE_EXACT\x10\x02\x12\x14\n\x10\x46ILTER_MODE_SCAN\x10\x03\x12\x17\n\x13\x46ILTER_MODE_WIDENED\x10\x04*\xd6\x02\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTAGE_ANSWERED\x10\x01\x12\x11\n\rSTAGE_UNKNOWN\x10\x02\x12\x11\n\rSTAGE_DELETED\x10\x03\x12\x15\n\x11STAGE_UNAVAILABLE\x10\x04\x12\x11\n\rSTAGE_EXPIRED\x10\x05\x12\x12\n\x0eSTAGE_FILTERED\x10\x06\x12\x0e\n\nSTAGE_SEEN\x10\x07\x12\x12\n\x0eSTAGE_EXCLUDED\x10\x08\x12\x0f\n\x0bSTAGE_PAGED\x10\t\x12\x10\n\x0cSTAGE_SERVED\x10\n\x12\x17\n\x13STAGE_NOT_RETRIEVED\x10\x0b\x12\x15\n\x11STAGE_CROWDED_OUT\x10\x0c\x12\x19\n\x15STAGE_BELOW_MIN_SCORE\x10\r\x12\x17\n\x13STAGE_CATEGORY_FULL\x10\x0e\x12\x13\n\x0fSTAGE_OUTRANKED\x10\x0f\x32\xaa\x04\n\x0eRankingService\x12\xa6\x01\n\tRecommend\x12!.reco.ranking.v1.RecommendRequest\x1a\".reco.ranking.v1.RecommendResponse\"R\x90\x02\x01\x82\xd3\xe4\x93\x02I\x12#/v1/users/{user_id}/recommendationsZ\"\"\x1d/v1/recommendations:recommend:\x01*\x12p\n\tRankItems\x12!.reco.ranking.v1.RankItemsRequest\x1a\".reco.ranking.v1.RankItemsResponse\"\x1c\x90\x02\x01\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/items:rank:\x01*\x12w\n\x07\x45xplain\x12\x1f.reco.ranking.v1.ExplainRequest\x1a .reco.ranking.v1.ExplainResponse\")\x90\x02\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/recommendations:explain:\x01*\x12\x83\x01\n\x0cSimilarItems\x12$.reco.ranking.v1.SimilarItemsRequest\x1a%.reco.ranking.v1.SimilarItemsResponse\"&\x90\x02\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/items/{item_id}/similarb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,12 +58,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDREQUEST'].fields_by_name['min_score']._serialized_options = b'\272H\004\022\002@\001'
   _globals['_RECOMMENDREQUEST'].fields_by_name['minimum_offset']._loaded_options = None
   _globals['_RECOMMENDREQUEST'].fields_by_name['minimum_offset']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_RECOMMENDREQUEST'].fields_by_name['max_per_category']._loaded_options = None
+  _globals['_RECOMMENDREQUEST'].fields_by_name['max_per_category']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
+  _globals['_RECOMMENDREQUEST'].fields_by_name['boosts']._loaded_options = None
+  _globals['_RECOMMENDREQUEST'].fields_by_name['boosts']._serialized_options = b'\272H\005\222\001\002\020\010'
+  _globals['_BOOST'].fields_by_name['filter']._loaded_options = None
+  _globals['_BOOST'].fields_by_name['filter']._serialized_options = b'\272H\007r\005\020\001\030\200\010'
+  _globals['_BOOST'].fields_by_name['weight']._loaded_options = None
+  _globals['_BOOST'].fields_by_name['weight']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\360?)\000\000\000\000\000\000\360\277'
   _globals['_INLINEEVENT'].fields_by_name['item_id']._loaded_options = None
   _globals['_INLINEEVENT'].fields_by_name['item_id']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_INLINEEVENT'].fields_by_name['type']._loaded_options = None
   _globals['_INLINEEVENT'].fields_by_name['type']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_INLINEEVENT'].fields_by_name['value']._loaded_options = None
   _globals['_INLINEEVENT'].fields_by_name['value']._serialized_options = b'\272H\004\022\002@\001'
+  _globals['_EXPLAINREQUEST'].fields_by_name['request']._loaded_options = None
+  _globals['_EXPLAINREQUEST'].fields_by_name['request']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_EXPLAINREQUEST'].fields_by_name['item_ids']._loaded_options = None
+  _globals['_EXPLAINREQUEST'].fields_by_name['item_ids']._serialized_options = b'\272H\020\222\001\r\010\001\0202\"\007r\005\020\001\030\200\001'
+  _globals['_EXPLAINREQUEST'].fields_by_name['attribution_token']._loaded_options = None
+  _globals['_EXPLAINREQUEST'].fields_by_name['attribution_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_EXPLANATION_FEATURESENTRY']._loaded_options = None
+  _globals['_EXPLANATION_FEATURESENTRY']._serialized_options = b'8\001'
   _globals['_RANKITEMSREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_RANKITEMSREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_RANKITEMSREQUEST'].fields_by_name['session_id']._loaded_options = None
@@ -90,28 +106,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RANKINGSERVICE'].methods_by_name['Recommend']._serialized_options = b'\220\002\001\202\323\344\223\002I\022#/v1/users/{user_id}/recommendationsZ\"\"\035/v1/recommendations:recommend:\001*'
   _globals['_RANKINGSERVICE'].methods_by_name['RankItems']._loaded_options = None
   _globals['_RANKINGSERVICE'].methods_by_name['RankItems']._serialized_options = b'\220\002\001\202\323\344\223\002\023\"\016/v1/items:rank:\001*'
+  _globals['_RANKINGSERVICE'].methods_by_name['Explain']._loaded_options = None
+  _globals['_RANKINGSERVICE'].methods_by_name['Explain']._serialized_options = b'\220\002\001\202\323\344\223\002 \"\033/v1/recommendations:explain:\001*'
   _globals['_RANKINGSERVICE'].methods_by_name['SimilarItems']._loaded_options = None
   _globals['_RANKINGSERVICE'].methods_by_name['SimilarItems']._serialized_options = b'\220\002\001\202\323\344\223\002\035\022\033/v1/items/{item_id}/similar'
-  _globals['_SOURCE']._serialized_start=1851
-  _globals['_SOURCE']._serialized_end=2021
-  _globals['_DEGRADATION']._serialized_start=2024
-  _globals['_DEGRADATION']._serialized_end=2251
-  _globals['_RECOMMENDREQUEST']._serialized_start=146
-  _globals['_RECOMMENDREQUEST']._serialized_end=631
-  _globals['_INLINEEVENT']._serialized_start=634
-  _globals['_INLINEEVENT']._serialized_end=766
-  _globals['_RECOMMENDATION']._serialized_start=768
-  _globals['_RECOMMENDATION']._serialized_end=857
-  _globals['_RECOMMENDRESPONSE']._serialized_start=860
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1054
-  _globals['_RANKITEMSREQUEST']._serialized_start=1057
-  _globals['_RANKITEMSREQUEST']._serialized_end=1295
-  _globals['_RANKITEMSRESPONSE']._serialized_start=1298
-  _globals['_RANKITEMSRESPONSE']._serialized_end=1493
-  _globals['_SIMILARITEMSREQUEST']._serialized_start=1496
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=1673
-  _globals['_SIMILARITEMSRESPONSE']._serialized_start=1676
-  _globals['_SIMILARITEMSRESPONSE']._serialized_end=1848
-  _globals['_RANKINGSERVICE']._serialized_start=2254
-  _globals['_RANKINGSERVICE']._serialized_end=2687
+  _globals['_SOURCE']._serialized_start=3159
+  _globals['_SOURCE']._serialized_end=3329
+  _globals['_DEGRADATION']._serialized_start=3332
+  _globals['_DEGRADATION']._serialized_end=3733
+  _globals['_FILTERMODE']._serialized_start=3736
+  _globals['_FILTERMODE']._serialized_end=3869
+  _globals['_STAGE']._serialized_start=3872
+  _globals['_STAGE']._serialized_end=4214
+  _globals['_FILTERREPORT']._serialized_start=146
+  _globals['_FILTERREPORT']._serialized_end=278
+  _globals['_RECOMMENDREQUEST']._serialized_start=281
+  _globals['_RECOMMENDREQUEST']._serialized_end=873
+  _globals['_BOOST']._serialized_start=875
+  _globals['_BOOST']._serialized_end=951
+  _globals['_INLINEEVENT']._serialized_start=954
+  _globals['_INLINEEVENT']._serialized_end=1086
+  _globals['_RECOMMENDATION']._serialized_start=1088
+  _globals['_RECOMMENDATION']._serialized_end=1197
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1200
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1474
+  _globals['_EXPLAINREQUEST']._serialized_start=1477
+  _globals['_EXPLAINREQUEST']._serialized_end=1629
+  _globals['_APPLIEDRULE']._serialized_start=1631
+  _globals['_APPLIEDRULE']._serialized_end=1688
+  _globals['_EXPLANATION']._serialized_start=1691
+  _globals['_EXPLANATION']._serialized_end=2081
+  _globals['_EXPLANATION_FEATURESENTRY']._serialized_start=2008
+  _globals['_EXPLANATION_FEATURESENTRY']._serialized_end=2055
+  _globals['_EXPLAINRESPONSE']._serialized_start=2084
+  _globals['_EXPLAINRESPONSE']._serialized_end=2308
+  _globals['_RANKITEMSREQUEST']._serialized_start=2311
+  _globals['_RANKITEMSREQUEST']._serialized_end=2549
+  _globals['_RANKITEMSRESPONSE']._serialized_start=2552
+  _globals['_RANKITEMSRESPONSE']._serialized_end=2747
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=2750
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=2927
+  _globals['_SIMILARITEMSRESPONSE']._serialized_start=2930
+  _globals['_SIMILARITEMSRESPONSE']._serialized_end=3156
+  _globals['_RANKINGSERVICE']._serialized_start=4217
+  _globals['_RANKINGSERVICE']._serialized_end=4771
 # @@protoc_insertion_point(module_scope)

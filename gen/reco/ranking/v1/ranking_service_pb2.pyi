@@ -84,6 +84,16 @@ class _DegradationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degradati
     """Fewer items than asked for were eligible."""
     DEGRADATION_CATALOG_STALE: _Degradation.ValueType  # 6
     """The catalogue's database does not answer: items are as of the last time it did."""
+    DEGRADATION_RETRIEVAL_NARROWED: _Degradation.ValueType  # 7
+    """Time was short: retrieval looked into fewer items, so that some of the best may be missing."""
+    DEGRADATION_CANDIDATES_TRIMMED: _Degradation.ValueType  # 8
+    """Time was short: fewer candidates were scored."""
+    DEGRADATION_RETRIEVAL_SKIPPED: _Degradation.ValueType  # 9
+    """Time was very short: nothing personal was retrieved, only trending, popular, promoted and new items."""
+    DEGRADATION_DIVERSITY_SKIPPED: _Degradation.ValueType  # 10
+    """Time was short: the diversity that was asked for, or that the surface has, was left out."""
+    DEGRADATION_SERVED_UNKNOWN: _Degradation.ValueType  # 11
+    """What was served lately could not be read: items may come back sooner than the surface allows."""
 
 class Degradation(_Degradation, metaclass=_DegradationEnumTypeWrapper):
     """What an answer had to do without. An answer without any is whole."""
@@ -102,7 +112,159 @@ DEGRADATION_SHORT: Degradation.ValueType  # 5
 """Fewer items than asked for were eligible."""
 DEGRADATION_CATALOG_STALE: Degradation.ValueType  # 6
 """The catalogue's database does not answer: items are as of the last time it did."""
+DEGRADATION_RETRIEVAL_NARROWED: Degradation.ValueType  # 7
+"""Time was short: retrieval looked into fewer items, so that some of the best may be missing."""
+DEGRADATION_CANDIDATES_TRIMMED: Degradation.ValueType  # 8
+"""Time was short: fewer candidates were scored."""
+DEGRADATION_RETRIEVAL_SKIPPED: Degradation.ValueType  # 9
+"""Time was very short: nothing personal was retrieved, only trending, popular, promoted and new items."""
+DEGRADATION_DIVERSITY_SKIPPED: Degradation.ValueType  # 10
+"""Time was short: the diversity that was asked for, or that the surface has, was left out."""
+DEGRADATION_SERVED_UNKNOWN: Degradation.ValueType  # 11
+"""What was served lately could not be read: items may come back sooner than the surface allows."""
 Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
+
+class _FilterMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FilterModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FilterMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILTER_MODE_UNSPECIFIED: _FilterMode.ValueType  # 0
+    """Never sent."""
+    FILTER_MODE_NONE: _FilterMode.ValueType  # 1
+    """No filter: only what is unavailable, deleted or expired is left out."""
+    FILTER_MODE_EXACT: _FilterMode.ValueType  # 2
+    """All passing items are compared with the user exactly: few pass."""
+    FILTER_MODE_SCAN: _FilterMode.ValueType  # 3
+    """All passing items are compared with the user by their codes, the best of them exactly."""
+    FILTER_MODE_WIDENED: _FilterMode.ValueType  # 4
+    """The usual search, made wider until it finds as much as it does without a filter."""
+
+class FilterMode(_FilterMode, metaclass=_FilterModeEnumTypeWrapper):
+    """How a filter was applied."""
+
+FILTER_MODE_UNSPECIFIED: FilterMode.ValueType  # 0
+"""Never sent."""
+FILTER_MODE_NONE: FilterMode.ValueType  # 1
+"""No filter: only what is unavailable, deleted or expired is left out."""
+FILTER_MODE_EXACT: FilterMode.ValueType  # 2
+"""All passing items are compared with the user exactly: few pass."""
+FILTER_MODE_SCAN: FilterMode.ValueType  # 3
+"""All passing items are compared with the user by their codes, the best of them exactly."""
+FILTER_MODE_WIDENED: FilterMode.ValueType  # 4
+"""The usual search, made wider until it finds as much as it does without a filter."""
+Global___FilterMode: _TypeAlias = FilterMode  # noqa: Y015
+
+class _Stage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STAGE_UNSPECIFIED: _Stage.ValueType  # 0
+    """Never sent."""
+    STAGE_ANSWERED: _Stage.ValueType  # 1
+    """It is in the answer."""
+    STAGE_UNKNOWN: _Stage.ValueType  # 2
+    """It was never upserted."""
+    STAGE_DELETED: _Stage.ValueType  # 3
+    """It was deleted."""
+    STAGE_UNAVAILABLE: _Stage.ValueType  # 4
+    """It is marked as unavailable."""
+    STAGE_EXPIRED: _Stage.ValueType  # 5
+    """Its `expire_time` has passed."""
+    STAGE_FILTERED: _Stage.ValueType  # 6
+    """The filter, the request's or the surface's, does not hold for it."""
+    STAGE_SEEN: _Stage.ValueType  # 7
+    """The user has touched it already."""
+    STAGE_EXCLUDED: _Stage.ValueType  # 8
+    """The request excludes it, or names it as context."""
+    STAGE_PAGED: _Stage.ValueType  # 9
+    """It stood on an earlier page."""
+    STAGE_SERVED: _Stage.ValueType  # 10
+    """It was served to this user so lately that the surface leaves it out."""
+    STAGE_NOT_RETRIEVED: _Stage.ValueType  # 11
+    """No source named it: `margin` is what its inner product with the user's vector lacks to the last that was retrieved."""
+    STAGE_CROWDED_OUT: _Stage.ValueType  # 12
+    """A source named it, but there was no room among the candidates: `margin` is by how many places."""
+    STAGE_BELOW_MIN_SCORE: _Stage.ValueType  # 13
+    """Its score is below the least: `margin` is by how much."""
+    STAGE_CATEGORY_FULL: _Stage.ValueType  # 14
+    """Its category was full: `margin` is by how many items."""
+    STAGE_OUTRANKED: _Stage.ValueType  # 15
+    """Others scored higher: `margin` is what its score lacks to the last of the answer."""
+
+class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
+    """How far an item came."""
+
+STAGE_UNSPECIFIED: Stage.ValueType  # 0
+"""Never sent."""
+STAGE_ANSWERED: Stage.ValueType  # 1
+"""It is in the answer."""
+STAGE_UNKNOWN: Stage.ValueType  # 2
+"""It was never upserted."""
+STAGE_DELETED: Stage.ValueType  # 3
+"""It was deleted."""
+STAGE_UNAVAILABLE: Stage.ValueType  # 4
+"""It is marked as unavailable."""
+STAGE_EXPIRED: Stage.ValueType  # 5
+"""Its `expire_time` has passed."""
+STAGE_FILTERED: Stage.ValueType  # 6
+"""The filter, the request's or the surface's, does not hold for it."""
+STAGE_SEEN: Stage.ValueType  # 7
+"""The user has touched it already."""
+STAGE_EXCLUDED: Stage.ValueType  # 8
+"""The request excludes it, or names it as context."""
+STAGE_PAGED: Stage.ValueType  # 9
+"""It stood on an earlier page."""
+STAGE_SERVED: Stage.ValueType  # 10
+"""It was served to this user so lately that the surface leaves it out."""
+STAGE_NOT_RETRIEVED: Stage.ValueType  # 11
+"""No source named it: `margin` is what its inner product with the user's vector lacks to the last that was retrieved."""
+STAGE_CROWDED_OUT: Stage.ValueType  # 12
+"""A source named it, but there was no room among the candidates: `margin` is by how many places."""
+STAGE_BELOW_MIN_SCORE: Stage.ValueType  # 13
+"""Its score is below the least: `margin` is by how much."""
+STAGE_CATEGORY_FULL: Stage.ValueType  # 14
+"""Its category was full: `margin` is by how many items."""
+STAGE_OUTRANKED: Stage.ValueType  # 15
+"""Others scored higher: `margin` is what its score lacks to the last of the answer."""
+Global___Stage: _TypeAlias = Stage  # noqa: Y015
+
+@_typing.final
+class FilterReport(_message.Message):
+    """What a filter left, and how well the search behind it finds the best of that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    PASSING_COUNT_FIELD_NUMBER: _builtins.int
+    ESTIMATED_RECALL_FIELD_NUMBER: _builtins.int
+    mode: Global___FilterMode.ValueType
+    """How it was applied."""
+    passing_count: _builtins.int
+    """Items of the catalogue that pass and may be answered."""
+    estimated_recall: _builtins.float
+    """Share of the exact best 100 passing items that retrieval finds, 0 to 1: measured on recent users' vectors with this very
+    filter. Absent until it has been measured, shortly after the filter's first use.
+    """
+    def __init__(
+        self,
+        *,
+        mode: Global___FilterMode.ValueType = ...,
+        passing_count: _builtins.int = ...,
+        estimated_recall: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_recall", b"_estimated_recall", "estimated_recall", b"estimated_recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_recall", b"_estimated_recall", "estimated_recall", b"estimated_recall", "mode", b"mode", "passing_count", b"passing_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__estimated_recall: _TypeAlias = _typing.Literal["estimated_recall"]  # noqa: Y015
+    _WhichOneofArgType__estimated_recall: _TypeAlias = _typing.Literal["_estimated_recall", b"_estimated_recall"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__estimated_recall) -> _WhichOneofReturnType__estimated_recall | None: ...
+
+Global___FilterReport: _TypeAlias = FilterReport  # noqa: Y015
 
 @_typing.final
 class RecommendRequest(_message.Message):
@@ -123,6 +285,8 @@ class RecommendRequest(_message.Message):
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     MINIMUM_OFFSET_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    MAX_PER_CATEGORY_FIELD_NUMBER: _builtins.int
+    BOOSTS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user, at most 128 characters. Empty for an anonymous visitor."""
     session_id: _builtins.str
@@ -138,7 +302,9 @@ class RecommendRequest(_message.Message):
     attributes: `categories:"Comedy" AND year >= 1990`. At most 1,024 characters.
     """
     diversity: _builtins.float
-    """From 0 (by score alone, the default) to 1 (as different from each other as possible)."""
+    """From 0 (by score alone) to 1 (as different from each other as possible). Absent: what the surface has, which is 0 unless its
+    file says otherwise.
+    """
     min_score: _builtins.float
     """Only items that score at least this. Absent: no bound."""
     minimum_offset: _builtins.str
@@ -146,7 +312,11 @@ class RecommendRequest(_message.Message):
     PROFILE_STALE. Empty: whatever is there.
     """
     include_seen: _builtins.bool
-    """Also recommend what the user has already touched. Default: those are left out."""
+    """Also recommend what the user has already touched. Default: those are left out, unless the surface includes them."""
+    max_per_category: _builtins.int
+    """At most so many items of any one category on a page, at most 200. 0: what the surface has, which is no limit unless its file says
+    otherwise. Pinned items count, and stay.
+    """
     @_builtins.property
     def recent_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___InlineEvent]:
         """Events that count as well, oldest first, at most 64: for visitors whose events are kept by the caller. Their `id` may
@@ -161,6 +331,10 @@ class RecommendRequest(_message.Message):
     def context_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items that the visitor is looking at, at most 16: items like them are candidates too."""
 
+    @_builtins.property
+    def boosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Boost]:
+        """Raises or lowers items, beside the surface's own boosts; at most 8."""
+
     def __init__(
         self,
         *,
@@ -173,20 +347,55 @@ class RecommendRequest(_message.Message):
         filter: _builtins.str = ...,
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         context_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        diversity: _builtins.float = ...,
+        diversity: _builtins.float | None = ...,
         min_score: _builtins.float | None = ...,
         minimum_offset: _builtins.str = ...,
         include_seen: _builtins.bool = ...,
+        max_per_category: _builtins.int = ...,
+        boosts: _abc.Iterable[Global___Boost] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "diversity", b"diversity", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "context_item_ids", b"context_item_ids", "diversity", b"diversity", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "include_seen", b"include_seen", "min_score", b"min_score", "minimum_offset", b"minimum_offset", "page_size", b"page_size", "page_token", b"page_token", "recent_events", b"recent_events", "session_id", b"session_id", "surface", b"surface", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "boosts", b"boosts", "context_item_ids", b"context_item_ids", "diversity", b"diversity", "exclude_item_ids", b"exclude_item_ids", "filter", b"filter", "include_seen", b"include_seen", "max_per_category", b"max_per_category", "min_score", b"min_score", "minimum_offset", b"minimum_offset", "page_size", b"page_size", "page_token", b"page_token", "recent_events", b"recent_events", "session_id", b"session_id", "surface", b"surface", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
+    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
 
 Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
+
+@_typing.final
+class Boost(_message.Message):
+    """Items that are to count for more, or for less."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """Which items, as in `RecommendRequest.filter`; 1 to 1,024 characters."""
+    weight: _builtins.float
+    """By how much, from -1 (below everything else) to 1 (above everything else), in parts of the distance between the best and
+    the worst candidate's score.
+    """
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Boost: _TypeAlias = Boost  # noqa: Y015
 
 @_typing.final
 class InlineEvent(_message.Message):
@@ -229,22 +438,28 @@ class Recommendation(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    PROPENSITY_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item."""
     score: _builtins.float
     """Comparable within one answer only; higher is better."""
     source: Global___Source.ValueType
     """Where the item came from; the first that named it where several did."""
+    propensity: _builtins.float
+    """On a surface that explores: the probability with which this item got this place, given the places before it. Otherwise 0,
+    which says that nothing was drawn.
+    """
     def __init__(
         self,
         *,
         item_id: _builtins.str = ...,
         score: _builtins.float = ...,
         source: Global___Source.ValueType = ...,
+        propensity: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "score", b"score", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "propensity", b"propensity", "score", b"score", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,12 +476,16 @@ class RecommendResponse(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_TOKEN_FIELD_NUMBER: _builtins.int
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
+    FILTER_REPORT_FIELD_NUMBER: _builtins.int
+    SURFACES_VERSION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Give it as `page_token` for the next page; empty at the end."""
     model_version: _builtins.str
     """The model that answered; empty when none is loaded."""
     attribution_token: _builtins.str
     """Send it back with every event that this answer leads to. Opaque, at most 512 characters."""
+    surfaces_version: _builtins.str
+    """The version of the surface file whose rules applied: 12 hexadecimal digits of its content; empty without a file."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
         """At most `page_size` items."""
@@ -274,6 +493,10 @@ class RecommendResponse(_message.Message):
     @_builtins.property
     def degradations(self) -> _containers.RepeatedScalarFieldContainer[Global___Degradation.ValueType]:
         """What was degraded, if anything was."""
+
+    @_builtins.property
+    def filter_report(self) -> Global___FilterReport:
+        """What the filter left."""
 
     def __init__(
         self,
@@ -283,14 +506,215 @@ class RecommendResponse(_message.Message):
         model_version: _builtins.str = ...,
         attribution_token: _builtins.str = ...,
         degradations: _abc.Iterable[Global___Degradation.ValueType] | None = ...,
+        filter_report: Global___FilterReport | None = ...,
+        surfaces_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_report", b"filter_report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "degradations", b"degradations", "items", b"items", "model_version", b"model_version", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "degradations", b"degradations", "filter_report", b"filter_report", "items", b"items", "model_version", b"model_version", "next_page_token", b"next_page_token", "surfaces_version", b"surfaces_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """Which request, and which items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_TOKEN_FIELD_NUMBER: _builtins.int
+    attribution_token: _builtins.str
+    """`attribution_token` of the answer: exploration then draws as it did there. Empty: nothing is explored."""
+    @_builtins.property
+    def request(self) -> Global___RecommendRequest:
+        """The request as it was made, or as it would be."""
+
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The items, 1 to 50. Others of the answer are not explained."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___RecommendRequest | None = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        attribution_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "item_ids", b"item_ids", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class AppliedRule(_message.Message):
+    """A rule that moved an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"boost", "pin", "promotion", "rotation", "exploration", "diversity" or "category_cap"."""
+    name: _builtins.str
+    """The rule's name in the surface file; "request" for a boost of the request's own."""
+    effect: _builtins.float
+    """What it added to the score; for a pin, a promotion or an exploration the place it gave, from 1."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        name: _builtins.str = ...,
+        effect: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppliedRule: _TypeAlias = AppliedRule  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """One item, explained."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FeaturesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    MODEL_SCORE_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    stage: Global___Stage.ValueType
+    """How far it came."""
+    margin: _builtins.float
+    """What it lacked, as its stage says; 0 where the stage says nothing of it."""
+    position: _builtins.int
+    """Its place in the answer, from 1; 0 when it is not in it."""
+    score: _builtins.float
+    """Its score after the rules; absent when it was not scored."""
+    model_score: _builtins.float
+    """Its score before the rules; absent when it was not scored."""
+    summary: _builtins.str
+    """All this in a sentence, for people."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[Global___Source.ValueType]:
+        """All sources that named it; the answer shows the first."""
+
+    @_builtins.property
+    def features(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What the ranker looked at, by name; empty when it was not scored by a ranker."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedRule]:
+        """The rules that moved it, in their order."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        stage: Global___Stage.ValueType = ...,
+        margin: _builtins.float = ...,
+        position: _builtins.int = ...,
+        sources: _abc.Iterable[Global___Source.ValueType] | None = ...,
+        score: _builtins.float | None = ...,
+        model_score: _builtins.float | None = ...,
+        features: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        rules: _abc.Iterable[Global___AppliedRule] | None = ...,
+        summary: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_model_score", b"_model_score", "_score", b"_score", "model_score", b"model_score", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_model_score", b"_model_score", "_score", b"_score", "features", b"features", "item_id", b"item_id", "margin", b"margin", "model_score", b"model_score", "position", b"position", "rules", b"rules", "score", b"score", "sources", b"sources", "stage", b"stage", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__model_score: _TypeAlias = _typing.Literal["model_score"]  # noqa: Y015
+    _WhichOneofArgType__model_score: _TypeAlias = _typing.Literal["_model_score", b"_model_score"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model_score) -> _WhichOneofReturnType__model_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """The items, explained."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SURFACES_VERSION_FIELD_NUMBER: _builtins.int
+    DEGRADATIONS_FIELD_NUMBER: _builtins.int
+    FILTER_REPORT_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """The model that decided; empty when none is loaded."""
+    surfaces_version: _builtins.str
+    """The version of the surface file whose rules applied."""
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
+        """One for each of the request's items, in their order."""
+
+    @_builtins.property
+    def degradations(self) -> _containers.RepeatedScalarFieldContainer[Global___Degradation.ValueType]:
+        """What was degraded, if anything was."""
+
+    @_builtins.property
+    def filter_report(self) -> Global___FilterReport:
+        """What the filter left."""
+
+    def __init__(
+        self,
+        *,
+        explanations: _abc.Iterable[Global___Explanation] | None = ...,
+        model_version: _builtins.str = ...,
+        surfaces_version: _builtins.str = ...,
+        degradations: _abc.Iterable[Global___Degradation.ValueType] | None = ...,
+        filter_report: Global___FilterReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_report", b"filter_report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "explanations", b"explanations", "filter_report", b"filter_report", "model_version", b"model_version", "surfaces_version", b"surfaces_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
 
 @_typing.final
 class RankItemsRequest(_message.Message):
@@ -432,6 +856,7 @@ class SimilarItemsResponse(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     ATTRIBUTION_TOKEN_FIELD_NUMBER: _builtins.int
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
+    FILTER_REPORT_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """The model that answered; empty when none is loaded."""
     attribution_token: _builtins.str
@@ -444,6 +869,10 @@ class SimilarItemsResponse(_message.Message):
     def degradations(self) -> _containers.RepeatedScalarFieldContainer[Global___Degradation.ValueType]:
         """What was degraded, if anything was."""
 
+    @_builtins.property
+    def filter_report(self) -> Global___FilterReport:
+        """What the filter left."""
+
     def __init__(
         self,
         *,
@@ -451,10 +880,11 @@ class SimilarItemsResponse(_message.Message):
         model_version: _builtins.str = ...,
         attribution_token: _builtins.str = ...,
         degradations: _abc.Iterable[Global___Degradation.ValueType] | None = ...,
+        filter_report: Global___FilterReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter_report", b"filter_report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "degradations", b"degradations", "items", b"items", "model_version", b"model_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution_token", b"attribution_token", "degradations", b"degradations", "filter_report", b"filter_report", "items", b"items", "model_version", b"model_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,11 @@ class RankingServiceStub:
                 request_serializer=reco_dot_ranking_dot_v1_dot_ranking__service__pb2.RankItemsRequest.SerializeToString,
                 response_deserializer=reco_dot_ranking_dot_v1_dot_ranking__service__pb2.RankItemsResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/reco.ranking.v1.RankingService/Explain',
+                request_serializer=reco_dot_ranking_dot_v1_dot_ranking__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=reco_dot_ranking_dot_v1_dot_ranking__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.SimilarItems = channel.unary_unary(
                 '/reco.ranking.v1.RankingService/SimilarItems',
                 request_serializer=reco_dot_ranking_dot_v1_dot_ranking__service__pb2.SimilarItemsRequest.SerializeToString,
@@ -70,6 +75,14 @@ class RankingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Says of items why they are in the answer to a request, or at which stage they fell out and by how much. The request is
+        decided again, as of now; nothing is counted and nothing is remembered as served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SimilarItems(self, request, context):
         """Lists the items most like one item.
         """
@@ -89,6 +102,11 @@ def add_RankingServiceServicer_to_server(servicer, server):
                     servicer.RankItems,
                     request_deserializer=reco_dot_ranking_dot_v1_dot_ranking__service__pb2.RankItemsRequest.FromString,
                     response_serializer=reco_dot_ranking_dot_v1_dot_ranking__service__pb2.RankItemsResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=reco_dot_ranking_dot_v1_dot_ranking__service__pb2.ExplainRequest.FromString,
+                    response_serializer=reco_dot_ranking_dot_v1_dot_ranking__service__pb2.ExplainResponse.SerializeToString,
             ),
             'SimilarItems': grpc.unary_unary_rpc_method_handler(
                     servicer.SimilarItems,
@@ -151,6 +169,33 @@ class RankingService:
             '/reco.ranking.v1.RankingService/RankItems',
             reco_dot_ranking_dot_v1_dot_ranking__service__pb2.RankItemsRequest.SerializeToString,
             reco_dot_ranking_dot_v1_dot_ranking__service__pb2.RankItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reco.ranking.v1.RankingService/Explain',
+            reco_dot_ranking_dot_v1_dot_ranking__service__pb2.ExplainRequest.SerializeToString,
+            reco_dot_ranking_dot_v1_dot_ranking__service__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,6 +20,10 @@ class RankingServiceStub:
     """Recommends items to a user, or to an anonymous visitor whose recent events come with the request."""
     RankItems: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.RankItemsRequest, _ranking_service_pb2.RankItemsResponse]
     """Orders the caller's own candidates for a user."""
+    Explain: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.ExplainRequest, _ranking_service_pb2.ExplainResponse]
+    """Says of items why they are in the answer to a request, or at which stage they fell out and by how much. The request is
+    decided again, as of now; nothing is counted and nothing is remembered as served.
+    """
     SimilarItems: _aio.UnaryUnaryMultiCallable[_ranking_service_pb2.SimilarItemsRequest, _ranking_service_pb2.SimilarItemsResponse]
     """Lists the items most like one item."""
 
@@ -41,6 +45,16 @@ class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_ranking_service_pb2.RankItemsRequest, _abc.Awaitable[_ranking_service_pb2.RankItemsResponse]],
     ) -> _abc.Awaitable[_ranking_service_pb2.RankItemsResponse]:
         """Orders the caller's own candidates for a user."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _ranking_service_pb2.ExplainRequest,
+        context: _aio.ServicerContext[_ranking_service_pb2.ExplainRequest, _abc.Awaitable[_ranking_service_pb2.ExplainResponse]],
+    ) -> _abc.Awaitable[_ranking_service_pb2.ExplainResponse]:
+        """Says of items why they are in the answer to a request, or at which stage they fell out and by how much. The request is
+        decided again, as of now; nothing is counted and nothing is remembered as served.
+        """
 
     @_abc_1.abstractmethod
     def SimilarItems(
