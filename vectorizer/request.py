@@ -75,12 +75,15 @@ def gather(
     hidden: Mask = NO_MASK,
     blocked_rows: Int32 = NO_ROWS,
     personal_rows: Int32 | None = None,
+    quotas: Int32 = QUOTAS,
+    limit: int = limits.CANDIDATE_LIMIT,
 ) -> Candidates:
-    """The union of the sources, at most CANDIDATE_LIMIT rows: personal, transition, similar, filled up with popular.
+    """The union of the sources, at most `limit` rows: personal, transition, similar, filled up with popular.
 
     Left out are the ring's rows, rows where `hidden` (n,) uint8 is not zero (NO_MASK hides nothing; it is only read) and
     `blocked_rows` (b,) int32 of this request, -1 among them is skipped; more than BLOCKED_COUNT_MAX cost O(n).
-    `personal_rows` (p,) int32, best first, is an index's answer that stands for the exact scan.
+    `personal_rows` (p,) int32, best first, is an index's answer that stands for the exact scan. `quotas` (3,) int32 are what
+    personal, transition and similar have room for before the rest is filled up; `limit` is CANDIDATE_LIMIT at most.
     """
     w = workspace
     prepare(rows, codes, model, w)
@@ -90,8 +93,9 @@ def gather(
     block(blocked_rows, *w.table)
     personal = _personal(vector, model, w, hidden) if personal_rows is None else personal_rows
     personal = personal[: limits.PERSONAL_COUNT_MAX] if vector.any() else NO_ROWS
-    scratch = (*w.table, w.keys, w.spare, w.best_rows, w.candidates, w.places, w.marks)
-    size = unite(QUOTAS, personal, model.popularity_order, hidden, *scratch)
+    room = w.candidates[:limit], w.places[:limit], w.marks[:limit]
+    scratch = (*w.table, w.keys, w.spare, w.best_rows, *room)
+    size = unite(quotas, personal, model.popularity_order, hidden, *scratch)
     return Candidates(w.candidates[:size].copy(), w.marks[:size].copy())
 
 
