@@ -39,13 +39,14 @@ def encoded_recommendations(
     keys: NDArray[np.int32],
     scores: NDArray[np.float32],
     bits: NDArray[np.uint8],
+    propensities: NDArray[np.float64] | None = None,
 ) -> bytes:
     """The items of an answer in order, from parallel arrays (c,), as serialized `items`."""
     sources = SOURCE_OF_BITS[bits]
     for source, count in enumerate(np.bincount(sources).tolist()):
         if count:
             _COUNT_ITEMS[source](count)
-    return encoded_items(catalogue.joined_ids_of(keys), scores, sources)
+    return encoded_items(catalogue.joined_ids_of(keys), scores, sources, propensities)
 
 
 def degradations_of(engine: Engine, model: LoadedModel | None, short: bool) -> list[Degradation.ValueType]:

@@ -14,9 +14,7 @@ from reco.ranking.v1.ranking_service_pb2 import Recommendation, RecommendRespons
 from serving.kernels import write_items
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED = 0, 1, 2
-ITEM_BYTES_MAX = (
-    24  # of an item beside its id: three tags, two lengths of up to five bytes, a score, a source
-)
+ITEM_BYTES_MAX = 33  # of an item beside its id: four tags, two lengths of up to five bytes, a score, a source, a propensity
 
 
 def _tag(message: type, field: str, kind: int) -> int:
@@ -31,17 +29,22 @@ TAGS = np.array(
         _tag(Recommendation, "item_id", _LENGTH_DELIMITED),
         _tag(Recommendation, "score", _FIXED64),
         _tag(Recommendation, "source", _VARINT),
+        _tag(Recommendation, "propensity", _FIXED64),
     ],
     dtype=np.uint8,
 )
 
 
 def encoded_items(
-    joined_ids: NDArray[np.uint8], scores: NDArray[np.float32], sources: NDArray[np.uint8]
+    joined_ids: NDArray[np.uint8],
+    scores: NDArray[np.float32],
+    sources: NDArray[np.uint8],
+    propensities: NDArray[np.float64] | None = None,
 ) -> bytes:
-    """`items` of any answer, in order: ids in utf-8, a NUL between two, none empty; scores and sources (c,), sources < 128."""
+    """`items` of any answer, in order: ids in utf-8, a NUL between two, none empty; the other arrays (c,), sources < 128."""
     if not len(scores):
         return b""
     out = np.empty(len(joined_ids) + ITEM_BYTES_MAX * len(scores), dtype=np.uint8)
-    size = write_items(joined_ids, scores.astype(np.float64).view(np.uint64), sources, TAGS, out)
-    return out[:size].tobytes()
+    drawn = np.zeros(len(scores)) if propensities is None else propensities
+    bits = scores.astype(np.float64).view(np.uint64), sources, drawn.view(np.uint64)
+    return out[: write_items(joined_ids, *bits, TAGS, out)].tobytes()

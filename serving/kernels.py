@@ -234,13 +234,30 @@ def _write_varint(value: int, out: np.ndarray, at: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _write_double(tag: int, bits: np.uint64, out: np.ndarray, at: int) -> int:
+    """Writes a double by its bits, unless it is zero."""
+    if bits == 0:
+        return at
+    out[at] = tag
+    for byte in range(8):
+        out[at + 1 + byte] = (bits >> np.uint64(8 * byte)) & np.uint64(0xFF)
+    return at + 9
+
+
+@njit(cache=True, nogil=True)
 def write_items(
-    joined: np.ndarray, scores: np.ndarray, sources: np.ndarray, tags: np.ndarray, out: np.ndarray
+    joined: np.ndarray,
+    scores: np.ndarray,
+    sources: np.ndarray,
+    propensities: np.ndarray,
+    tags: np.ndarray,
+    out: np.ndarray,
 ) -> int:
     """Writes an answer's items as protobuf does; returns the bytes used.
 
-    joined (b,) uint8: c > 0 ids, a NUL between two; scores (c,) uint64, the bits of doubles; sources (c,) uint8 < 128; tags
-    (4,) uint8 of an item, its id, its score, its source; out (>= b + 24 c,) uint8. Zeros are not written, -0.0 is.
+    joined (b,) uint8: c > 0 ids, a NUL between two; scores and propensities (c,) uint64, the bits of doubles; sources (c,)
+    uint8 < 128; tags (5,) uint8 of an item, its id, its score, its source, its propensity; out (>= b + 33 c,) uint8. Zeros
+    are not written, -0.0 is.
     """
     at = end = 0
     for i in range(scores.shape[0]):
@@ -249,7 +266,14 @@ def write_items(
         while end < joined.shape[0] and joined[end] != 0:
             end += 1
         length = end - start
-        body = 1 + 1 + length + (9 if scores[i] else 0) + (2 if sources[i] else 0)
+        body = (
+            1
+            + 1
+            + length
+            + (9 if scores[i] else 0)
+            + (2 if sources[i] else 0)
+            + (9 if propensities[i] else 0)
+        )
         rest = length >> 7
         while rest:
             body += 1
@@ -260,14 +284,11 @@ def write_items(
         at = _write_varint(length, out, at + 1)
         out[at : at + length] = joined[start:end]
         at += length
-        if scores[i]:
-            out[at] = tags[2]
-            for byte in range(8):
-                out[at + 1 + byte] = (scores[i] >> np.uint64(8 * byte)) & np.uint64(0xFF)
-            at += 9
+        at = _write_double(tags[2], scores[i], out, at)
         if sources[i]:
             out[at], out[at + 1] = tags[3], sources[i]
             at += 2
+        at = _write_double(tags[4], propensities[i], out, at)
     return at
 
 
