@@ -1,8 +1,8 @@
-"""The union of the sources, by item key: personal, similar, trending, popular, new; each item remembers who named it."""
+"""The union of the sources, by item key: personal, similar, trending, promoted, popular, new; each item remembers who named it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,25 +10,27 @@ from numpy.typing import NDArray
 from reco.ranking.v1.ranking_service_pb2 import Source
 
 from serving import limits
-from serving.catalogue import Catalogue
 from serving.eligibility import BlockedKeys, Eligible
 from serving.kernels import unite
 from serving.model import LoadedModel
 from serving.profile import Ring
-from serving.trending import TrendingList
+from serving.trending import NOTHING, TrendingList
 from vectorizer import Candidates as Found
 from vectorizer import gather
-from vectorizer.limits import CANDIDATE_COUNT_MAX
+from vectorizer.limits import CANDIDATE_COUNT_MAX, CANDIDATE_LIMIT
+from vectorizer.request import QUOTAS
 from vectorizer.sources import PERSONAL, POPULAR, SIMILAR, TRANSITION
 
 # Bits beyond the vectorizer's four.
-TRENDING, NEW = 16, 32
+TRENDING, NEW, PROMOTED = 16, 32, 64
 SLOT_COUNT = 4 * CANDIDATE_COUNT_MAX  # of the hash table that knows what is in the list already
 NO_KEYS: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
 NO_BITS: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
+NO_PRODUCTS: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
 # Who is named when several found an item: the first of these.
-_PRECEDENCE = (
+PRECEDENCE = (
+    (PROMOTED, Source.SOURCE_PROMOTED),
     (PERSONAL, Source.SOURCE_PERSONAL),
     (TRANSITION, Source.SOURCE_SIMILAR),
     (SIMILAR, Source.SOURCE_SIMILAR),
@@ -38,15 +40,14 @@ _PRECEDENCE = (
 )
 
 
-def _source_table() -> NDArray[np.uint8]:
-    table: list[int] = []
-    for bits in range(64):
-        named = [source for bit, source in _PRECEDENCE if bits & bit]
-        table.append(named[0] if named else Source.SOURCE_UNSPECIFIED)
-    return np.array(table, dtype=np.uint8)
+def sources_of(bits: int) -> list[Source.ValueType]:
+    """Every source that has its bit set, by precedence."""
+    return list(dict.fromkeys(source for bit, source in PRECEDENCE if bits & bit))
 
 
-SOURCE_OF_BITS = _source_table()
+SOURCE_OF_BITS: NDArray[np.uint8] = np.array(
+    [(sources_of(bits) or [Source.SOURCE_UNSPECIFIED])[0] for bits in range(2 * PROMOTED)], dtype=np.uint8
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,40 @@ class Candidates:
     keys: NDArray[np.int32]  # (k,) int32, distinct
     rows: NDArray[np.int32]  # (k,) int32 rows of the model, -1 where it does not know the key
     bits: NDArray[np.uint8]  # (k,) uint8, see SOURCE_OF_BITS
+
+
+@dataclass(frozen=True)
+class Personal:
+    """What is known of who asks, in the model's terms."""
+
+    ring: Ring
+    rows: NDArray[np.int32]  # (m,) int32, of the ring's items
+    vector: NDArray[np.float32]  # (d,) float32; zeros: nothing is known
+    found: bool  # whether the vector says anything
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many candidates each source has room for; how wide retrieval looks."""
+
+    model: int = CANDIDATE_LIMIT  # of the model's own sources together
+    quotas: NDArray[np.int32] = field(default_factory=lambda: QUOTAS)  # (3,) personal, transition, similar
+    trending: int = limits.TRENDING_SHARE_COUNT  # beside a personal list, which they must not crowd out
+    new: int = limits.NEW_COUNT_MAX
+    retrieval_width: float = 1.0  # 1: as the plan has it; 0: the model's own sources are left out
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What others than the model name, best first, each (l,) int32 keys."""
+
+    trending: TrendingList = NOTHING
+    live: NDArray[np.int32] = field(default_factory=lambda: NO_KEYS)  # new items in the user's direction
+    own: NDArray[np.int32] = field(
+        default_factory=lambda: NO_KEYS
+    )  # what the user has touched, if he wants it again
+    promoted: NDArray[np.int32] = field(default_factory=lambda: NO_KEYS)
+    fresh: NDArray[np.int32] = field(default_factory=lambda: NO_KEYS)  # that no model knows, newest first
 
 
 class Gatherer:
@@ -71,111 +106,103 @@ class Gatherer:
     def gather(
         self,
         model: LoadedModel,
-        ring: Ring,
-        rows: NDArray[np.int32],
-        vector: NDArray[np.float32],
+        personal: Personal,
+        lists: Lists,
+        room: Room,
         eligible: Eligible,
         blocked_keys: NDArray[np.int32],
         blocked: BlockedKeys,
-        trending: TrendingList,
-        catalogue: Catalogue,
-        wanted: Wanted,
+        count: int,
     ) -> Candidates:
-        """The candidates of one request: rows (m,) int32 are the ring's, vector (d,) is the user's.
-
-        blocked_keys (b,) int32 are in `blocked`. At least `wanted.count` items, if there are so many.
-        """
+        """The candidates of one request; at least `count`, if there are so many. blocked_keys (b,) int32 are in `blocked`."""
         blocked_rows = model.rows_of(blocked_keys)
-        found = _modelled(model, ring, rows, vector, eligible, blocked_rows, wanted.personal)
-        own = np.ascontiguousarray(ring.keys[::-1]) if wanted.include_seen else NO_KEYS
-        room = limits.TRENDING_SHARE_COUNT if wanted.personal else limits.TRENDING_COUNT_MAX
-        size = unite(
-            found.rows,
-            found.sources,
-            model.arrays.item_keys,
-            model.row_by_key,
-            (trending.keys, own, _fresh(eligible, catalogue, wanted.time_s)),
-            (TRENDING, PERSONAL, NEW),
-            (room, len(own), limits.NEW_COUNT_MAX),
+        found = _modelled(model, personal, room, eligible, blocked_rows)
+        trending = room.trending if personal.found else limits.TRENDING_COUNT_MAX
+        return self._united(
+            (found.rows, found.sources, model.arrays.item_keys, model.row_by_key),
+            (lists.live, lists.trending.keys, lists.own, lists.promoted, lists.fresh),
+            (len(lists.live), trending, len(lists.own), len(lists.promoted), room.new),
             (eligible.popular_keys, eligible.unmodelled_keys),
-            (POPULAR, NEW),
-            wanted.count,
-            eligible.mask,
-            blocked.table,
-            *self._scratch(),
+            count,
+            eligible,
+            blocked,
         )
-        return self._taken(size)
 
     def gather_without_model(
-        self, eligible: Eligible, blocked: BlockedKeys, trending: TrendingList, count: int
+        self, lists: Lists, eligible: Eligible, blocked: BlockedKeys, count: int
     ) -> Candidates:
-        """Trending items, then the newest: at most `count`."""
-        size = unite(
-            NO_KEYS,
-            NO_BITS,
-            NO_KEYS,
-            NO_KEYS,
-            (trending.keys, NO_KEYS, NO_KEYS),
-            (TRENDING, PERSONAL, NEW),
-            (count, 0, 0),
+        """Trending and promoted items, then the newest: at most `count` beside the promoted."""
+        return self._united(
+            (NO_KEYS, NO_BITS, NO_KEYS, NO_KEYS),
+            (NO_KEYS, lists.trending.keys, NO_KEYS, lists.promoted, NO_KEYS),
+            (0, count, 0, len(lists.promoted), 0),
             (NO_KEYS, eligible.unmodelled_keys),
+            count,
+            eligible,
+            blocked,
+        )
+
+    def _united(
+        self,
+        modelled: tuple[NDArray[Any], ...],
+        lists: tuple[NDArray[np.int32], ...],
+        rooms: tuple[int, ...],
+        fills: tuple[NDArray[np.int32], ...],
+        count: int,
+        eligible: Eligible,
+        blocked: BlockedKeys,
+    ) -> Candidates:
+        scratch = self._slots, self._places, self._keys, self._rows, self._bits
+        size = unite(
+            *modelled,
+            lists,
+            (PERSONAL, TRENDING, PERSONAL, PROMOTED, NEW),
+            rooms,
+            fills,
             (POPULAR, NEW),
             count,
             eligible.mask,
             blocked.table,
-            *self._scratch(),
+            *scratch,
         )
-        return self._taken(size)
-
-    def _scratch(self) -> tuple[NDArray[Any], ...]:
-        return self._slots, self._places, self._keys, self._rows, self._bits
-
-    def _taken(self, size: int) -> Candidates:
         return Candidates(self._keys[:size].copy(), self._rows[:size].copy(), self._bits[:size].copy())
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What of a request the gatherer needs to know."""
-
-    count: int
-    include_seen: bool
-    personal: bool  # whether the user's vector says anything
-    time_s: float
-
-
-def _fresh(eligible: Eligible, catalogue: Catalogue, time_s: float) -> NDArray[np.int32]:
+def fresh_keys(eligible: Eligible, created_s: NDArray[np.float64], time_s: float) -> NDArray[np.int32]:
+    """The newest items that no model knows, if they are news: created_s (size,) float64 by key."""
     # A few more than fit, since some will be blocked; the list is newest first.
     head = eligible.unmodelled_keys[: 4 * limits.NEW_COUNT_MAX]
     if not len(head):
         return head
-    return head[catalogue.created_s[head] >= time_s - limits.NEW_AGE_S_MAX]
+    return head[created_s[head] >= time_s - limits.NEW_AGE_S_MAX]
 
 
 def _modelled(
     model: LoadedModel,
-    ring: Ring,
-    rows: NDArray[np.int32],
-    vector: NDArray[np.float32],
+    personal: Personal,
+    room: Room,
     eligible: Eligible,
     blocked_rows: NDArray[np.int32],
-    personal: bool,
 ) -> Found:
     """What the model finds: the user's own by retrieval, then what follows and resembles the ring's items."""
-    found = NO_KEYS
-    if personal:
-        own = np.concatenate([blocked_rows, rows])
+    if room.retrieval_width <= 0:
+        return Found(NO_KEYS, NO_BITS)
+    ring, found = personal.ring, NO_KEYS
+    if personal.found:
+        own = np.concatenate([blocked_rows, personal.rows])
         found = model.retriever.search(
-            vector, limits.PERSONAL_SOURCE_COUNT, eligible.hidden, own, eligible.shown
+            personal.vector, limits.PERSONAL_SOURCE_COUNT, eligible.hidden, own, eligible.shown
         )
     return gather(
-        rows,
+        personal.rows,
         ring.codes,
         ring.times,
-        vector,
+        personal.vector,
         model.arrays,
         model.workspace,
         eligible.hidden,
         blocked_rows,
         found,
+        room.quotas,
+        room.model,
     )

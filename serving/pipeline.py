@@ -12,7 +12,7 @@ from reco.ranking.v1.ranking_service_pb2 import Degradation, RecommendRequest, R
 
 from serving import answers, tokens
 from serving.answers import Answer
-from serving.candidates import Candidates, Wanted
+from serving.candidates import Candidates, Lists, Personal, Room, fresh_keys
 from serving.eligibility import Eligible
 from serving.engine import Engine
 from serving.limits import PAGE_SIZE_DEFAULT
@@ -24,6 +24,7 @@ from serving.stopwatch import Stopwatch
 from vectorizer import vectorize
 
 Keys = NDArray[np.int32]
+NO_KEYS: Keys = np.zeros(0, dtype=np.int32)
 
 
 async def recommend(request: RecommendRequest, engine: Engine, deadline_s: float, watch: Stopwatch) -> Answer:
@@ -58,6 +59,13 @@ def page_size(asked: int) -> int:
     return asked or PAGE_SIZE_DEFAULT
 
 
+def personal_of(ring: Ring, model: LoadedModel) -> Personal:
+    """Who asks, in the model's terms."""
+    rows = model.rows_of(ring.keys)
+    vector = vectorize(rows, ring.codes, ring.times, model.arrays, model.workspace)
+    return Personal(ring, rows, vector, bool(vector.any()))
+
+
 def _scored(
     request: RecommendRequest,
     engine: Engine,
@@ -71,21 +79,19 @@ def _scored(
     trending = engine.trending.current
     count = page_size(request.page_size)
     if model is None:
-        found = engine.gatherer.gather_without_model(eligible, engine.blocked, trending, count)
+        lists = Lists(trending)
+        found = engine.gatherer.gather_without_model(lists, eligible, engine.blocked, count)
         watch.lap("gather")
         return found, ranks_in_order(len(found.keys))
-    rows = model.rows_of(ring.keys)
-    vector = vectorize(rows, ring.codes, ring.times, model.arrays, model.workspace)
-    personal = bool(vector.any())
-    if personal:
-        engine.drift.note(vector, model.retriever)
+    personal = personal_of(ring, model)
+    if personal.found:
+        engine.drift.note(personal.vector, model.retriever)
     watch.lap("vectorize")
-    wanted = Wanted(count, request.include_seen, personal, time_s)
-    found = engine.gatherer.gather(
-        model, ring, rows, vector, eligible, blocked, engine.blocked, trending, engine.catalogue, wanted
-    )
+    own = np.ascontiguousarray(ring.keys[::-1]) if request.include_seen else NO_KEYS
+    lists = Lists(trending, own=own, fresh=fresh_keys(eligible, engine.catalogue.created_s, time_s))
+    found = engine.gatherer.gather(model, personal, lists, Room(), eligible, blocked, engine.blocked, count)
     watch.lap("gather")
-    scores = rank(found, ring, rows, vector, model, trending, time_s)
+    scores = rank(found, personal, model, trending, time_s)
     watch.lap("score")
     return found, scores
 

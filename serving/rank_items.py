@@ -8,7 +8,7 @@ from reco.ranking.v1.ranking_service_pb2 import RankItemsRequest, RankItemsRespo
 
 from serving import answers
 from serving.answers import Answer
-from serving.candidates import Candidates
+from serving.candidates import Candidates, Personal
 from serving.encoding import encoded_items
 from serving.engine import Engine
 from serving.model import LoadedModel
@@ -50,4 +50,4 @@ def _scores(
     vector = vectorize(rows, ring.codes, ring.times, model.arrays, model.workspace)
     prepare(rows, ring.codes, model.arrays, model.workspace)
     candidates = Candidates(keys, model.rows_of(keys), np.zeros(len(keys), dtype=np.uint8))
-    return rank(candidates, ring, rows, vector, model, trending, time_s)
+    return rank(candidates, Personal(ring, rows, vector, bool(vector.any())), model, trending, time_s)

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving import limits
-from serving.candidates import Candidates
+from serving.candidates import NO_PRODUCTS, Candidates, Personal
 from serving.model import LoadedModel
-from serving.profile import Ring
 from serving.trending import TrendingList
 from vectorizer import score
 
@@ -18,39 +17,82 @@ STEP_DOWN = np.float32(1e-6)  # between items that nothing tells apart
 
 def rank(
     candidates: Candidates,
-    ring: Ring,
-    rows: NDArray[np.int32],
-    vector: NDArray[np.float32],
+    personal: Personal,
     model: LoadedModel,
     trending: TrendingList,
     time_s: float,
+    products: Scores = NO_PRODUCTS,
 ) -> Scores:
-    """(k,) float32, higher is better. `gather` or `prepare` of the same ring must have run just before."""
+    """(k,) float32, higher is better. `gather` or `prepare` of the same ring must have run just before.
+
+    products (k,) float32 are inner products of the user's vector with those that new items have beside the model, NaN where
+    there is none; empty: nobody has one.
+    """
     known = candidates.rows >= 0
     if known.all():
-        return _modelled(candidates.keys, candidates.rows, ring, rows, vector, model, trending, time_s)
+        return _modelled(candidates.keys, candidates.rows, personal, model, trending, time_s)
     scores = np.empty(len(candidates.keys), dtype=np.float32)
-    scores[known] = _modelled(
-        candidates.keys[known], candidates.rows[known], ring, rows, vector, model, trending, time_s
-    )
-    scores[~known] = places_between(scores[known], int(np.count_nonzero(~known)))
+    rows = candidates.rows[known]
+    scores[known] = _modelled(candidates.keys[known], rows, personal, model, trending, time_s)
+    unknown = ~known
+    if len(products):
+        near = unknown & ~np.isnan(products)
+        own = model.arrays.factors[rows] @ personal.vector
+        scores[near] = like_their_equals(products[near], own, scores[known])
+        unknown &= ~near
+    scores[unknown] = places_between(scores[~unknown], int(np.count_nonzero(unknown)))
     return scores
+
+
+def in_order_of_retrieval(
+    candidates: Candidates, personal: Personal, model: LoadedModel, products: Scores = NO_PRODUCTS
+) -> Scores:
+    """(k,) float32, where there is no time for the ranker: by inner product, and popularity for nobody in particular."""
+    known = candidates.rows >= 0
+    scores = np.empty(len(candidates.keys), dtype=np.float32)
+    rows = candidates.rows[known]
+    arrays = model.arrays
+    scores[known] = arrays.factors[rows] @ personal.vector if personal.found else arrays.popularity[rows]
+    unknown = ~known
+    if len(products):
+        near = unknown & ~np.isnan(products)
+        scores[near] = products[near]
+        unknown &= ~near
+    scores[unknown] = places_between(scores[~unknown], int(np.count_nonzero(unknown)))
+    return scores
+
+
+def like_their_equals(products: Scores, own: Scores, scores: Scores) -> Scores:
+    """(c,) float32: for each product the score that stands where the product stands among `own` (k,), of the same items as `scores`.
+
+    What the ranker looks at is not known of a new item; what is known of it puts it among the others. Between two of them it
+    lies between; beyond them all it is worth as much as the outermost.
+    """
+    if not len(own):
+        return products
+    return np.interp(products, np.sort(own), np.sort(scores)).astype(np.float32)
 
 
 def _modelled(
     keys: NDArray[np.int32],
     candidate_rows: NDArray[np.int32],
-    ring: Ring,
-    rows: NDArray[np.int32],
-    vector: NDArray[np.float32],
+    personal: Personal,
     model: LoadedModel,
     trending: TrendingList,
     time_s: float,
 ) -> Scores:
+    ring = personal.ring
     scores = score(
-        candidate_rows, rows, ring.codes, ring.times, int(time_s), vector, model.arrays, model.workspace
+        candidate_rows,
+        personal.rows,
+        ring.codes,
+        ring.times,
+        int(time_s),
+        personal.vector,
+        model.arrays,
+        model.workspace,
     )
-    if not vector.any():
+    if not personal.found:
         # Nobody in particular: what is popular always, plus what is popular today, as shares of all events.
         scores += trending_shares(keys, trending)
     return scores

@@ -7,7 +7,7 @@ import numpy as np
 from profiles.codec import decode, merge, pack_event
 from profiles.signals import Signal
 from serving import kernels, tokens
-from serving.candidates import Gatherer
+from serving.candidates import Gatherer, Lists
 from serving.catalogue_warm import warm_up_catalogue
 from serving.eligibility import BlockedKeys, Eligible
 from serving.encoding import encoded_items
@@ -28,7 +28,7 @@ def warm_up() -> None:
     kernels.share_categories(np.ones(1, dtype=np.uint64), np.uint64(1), mask, ones.copy())
     kernels.select_top(ones, 0.5, np.zeros(1, dtype=np.int64))
     eligible = Eligible(mask, marks, None, keys, keys)
-    Gatherer().gather_without_model(eligible, BlockedKeys(), TrendingList(keys, ones), 1)
+    Gatherer().gather_without_model(Lists(TrendingList(keys, ones)), eligible, BlockedKeys(), 1)
     BlockedKeys().block(keys)
     likes = np.ones(1, dtype=np.uint64)
     factors, chosen = np.ones((1, 1), dtype=np.float32), np.zeros(1, dtype=np.int64)
