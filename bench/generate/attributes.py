@@ -23,10 +23,14 @@ NUMBERS = (
     "height_mm",
     "width_mm",
     "stock",
-    "discount",
-    "margin",
     "delivery_days",
+    "lot",
+    "appeal",
 )
+# Two columns for filters of any share: each whole number below RANK_END stands for the same share of the items. `lot` is drawn;
+# `appeal` rises with the inner product with the taste of those who like the largest cluster: to them, what passes
+# `appeal>=x` is what they like best, and what passes `appeal<x` what they like least.
+RANK_END = 1_000_000
 # Texts and how many words each has: from a yes or no to one that a fifth of a percent of the items share.
 TEXTS = {
     "brand": 500, "colour": 24, "material": 40, "size": 30, "country": 60, "season": 4, "gender": 3, "age_group": 6,
@@ -54,6 +58,8 @@ def generate(catalogue: Catalogue, rng: np.random.Generator) -> Attributes:
     """The attributes of all items."""
     n = len(catalogue.norms)
     numbers = np.round(np.exp(rng.standard_normal((n, len(NUMBERS)), dtype=np.float32)) * 20, 2)
+    numbers[:, NUMBERS.index("lot")] = _ranked(numbers[:, NUMBERS.index("lot")])
+    numbers[:, NUMBERS.index("appeal")] = _ranked(catalogue.factors @ _largest_taste(catalogue))
     skewed = rng.random((n, len(TEXTS)), dtype=np.float32) ** 2  # few words are on many items
     texts = (skewed * np.array(list(TEXTS.values()))).astype(np.int16)
     categories = np.stack([catalogue.clusters % CATEGORIES, rng.integers(-CATEGORIES, CATEGORIES, n)], axis=1)
@@ -61,6 +67,19 @@ def generate(catalogue: Catalogue, rng: np.random.Generator) -> Attributes:
     years = rng.integers(YEAR_MIN, YEAR_MAX, n)
     created_s = UNTIL_S - rng.integers(40 * 86_400, 1_000 * 86_400, n)  # none of them counts as new
     return Attributes(numbers, texts, _words(categories), _words(tags), years.astype(np.int16), created_s)
+
+
+def _largest_taste(catalogue: Catalogue) -> NDArray[np.float32]:
+    """(d,) float32, what the popular items of the largest cluster have in common."""
+    members = catalogue.clusters == np.bincount(catalogue.clusters).argmax()
+    return np.asarray(catalogue.popularity[members] @ catalogue.factors[members], dtype=np.float32)
+
+
+def _ranked(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) float32 whole numbers from 0 to below RANK_END, in the order of the values (n,)."""
+    ranks = np.empty(len(values), dtype=np.int64)
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return (ranks * RANK_END // max(1, len(values))).astype(np.float32)
 
 
 def _words(drawn: NDArray[np.int64]) -> NDArray[np.int16]:

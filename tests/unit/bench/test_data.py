@@ -87,6 +87,22 @@ def test_catalogue_rows_when_made_come_by_rising_key_with_30_attributes() -> Non
     assert rows[0][4].count(":") + rows[0][5].count(":") == len(attributes.NUMBERS) + len(attributes.TEXTS)
 
 
+@pytest.mark.parametrize("name", ["lot", "appeal"])
+def test_ranked_columns_when_compared_with_a_number_leave_that_share_of_the_items(name: str) -> None:
+    columns = attributes.generate(_catalogue(), np.random.default_rng(5))
+    ranks = columns.numbers[:, attributes.NUMBERS.index(name)]
+    for share in (0.0, 0.01, 0.25, 1.0):
+        assert abs(np.mean(ranks < share * attributes.RANK_END) - share) <= 1 / ITEMS
+
+
+def test_appeal_when_high_names_the_items_nearest_to_the_largest_cluster() -> None:
+    catalogue = _catalogue()
+    columns = attributes.generate(catalogue, np.random.default_rng(5))
+    best = np.argsort(-columns.numbers[:, attributes.NUMBERS.index("appeal")])[:50]
+    largest = np.bincount(catalogue.clusters).argmax()
+    assert np.mean(catalogue.clusters[best] == largest) > 2 * np.mean(catalogue.clusters == largest)
+
+
 def test_model_when_generated_fits_together_and_has_no_forest_yet() -> None:
     rng = np.random.default_rng(5)
     catalogue = _catalogue()
