@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from reco.errors.v1 import error_reason_pb2
@@ -17,6 +18,7 @@ from reco.errors.v1.error_reason_pb2 import ErrorReason
 
 DOMAIN = "reco.dev"
 REASON_PREFIX = "ERROR_REASON_"
+RETRY_DELAY_MS = "retry_delay_ms"  # of the metadata: when the same call is worth another try
 
 
 class RecoError(Exception):
@@ -81,13 +83,22 @@ def reason_name(reason: ErrorReason.ValueType) -> str:
 
 
 def to_status(error: RecoError) -> status_pb2.Status:
-    """The error as google.rpc.Status with one ErrorInfo."""
+    """The error as google.rpc.Status with one ErrorInfo, and RetryInfo where its metadata has a `retry_delay_ms`."""
     info = error_details_pb2.ErrorInfo(
         reason=reason_name(error.reason), domain=DOMAIN, metadata=error.metadata
     )
-    detail = any_pb2.Any()
-    detail.Pack(info)
-    return status_pb2.Status(code=error.code, message=error.message, details=[detail])
+    details: list[Message] = [info]
+    if RETRY_DELAY_MS in error.metadata:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(int(error.metadata[RETRY_DELAY_MS]))
+        details.append(retry)
+    return status_pb2.Status(code=error.code, message=error.message, details=map(_packed, details))
+
+
+def _packed(message: Message) -> any_pb2.Any:
+    found = any_pb2.Any()
+    found.Pack(message)
+    return found
 
 
 def internal_status(request_id: str) -> status_pb2.Status:

@@ -23,6 +23,14 @@ RPC_SECONDS = Histogram(
     "reco_rpc_seconds", "Time inside the handler of one call.", ["method", "code"],
     buckets=LATENCY_BUCKETS_S, registry=REGISTRY,
 )  # fmt: skip
+CALLS_OPEN = Gauge("reco_calls_open", "Calls that have come in and are not answered yet.", registry=REGISTRY)
+CALLS_WAITING = Gauge("reco_calls_waiting", "Those of them whose handler has not begun.", registry=REGISTRY)
+CALLS_WAITING_LIMIT = Gauge(
+    "reco_calls_waiting_limit", "How many may wait before further ones are refused.", registry=REGISTRY
+)
+CALLS_REFUSED_TOTAL = Counter(
+    "reco_calls_refused_total", "Calls refused since too many waited.", ["priority"], registry=REGISTRY
+)
 STAGE_SECONDS = Histogram(
     "reco_stage_seconds", "Time of one stage of one recommendation.", ["stage"],
     buckets=STAGE_BUCKETS_S, registry=REGISTRY,

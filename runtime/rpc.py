@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 import grpc
 import protovalidate
@@ -17,8 +21,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from reco.errors.v1 import error_reason_pb2
 
-from runtime import metrics
-from runtime.errors import CallerError, RecoError, StateError, abort, internal_status, to_status
+from runtime import frames, metrics
+from runtime.errors import (
+    CallerError,
+    OverloadError,
+    RecoError,
+    StateError,
+    abort,
+    internal_status,
+    to_status,
+)
+from runtime.front import NO_TABLE, Door
+from runtime.limiter import NORMAL, SHEDDABLE, Limiter
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # 1,000 events of 4 KiB; gRPC's own default, stated
 CONNECTION_AGE_MS_MAX = 10 * 60 * 1000  # so that clients outside the mesh find new pods
@@ -27,6 +41,11 @@ CALLS_MAX = (
 )
 STOP_GRACE_S = 20.0  # calls that run may end; shorter than the pod's grace period of 45 s
 SERVER_TIMING = "server-timing"  # trailing metadata of every answer; the gateway makes it a header
+BACKLOG_MAX = 1_024  # connections not yet accepted
+RETRY_DELAY_MS = (
+    1_000  # whole seconds are what Retry-After can say; limits are learnt anew several times in one
+)
+PRIORITIES = (NORMAL, SHEDDABLE)
 VIOLATIONS_SHOWN_MAX = 10  # an answer names this many; the first is nearly always the one
 
 OPTIONS = (
@@ -88,8 +107,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     Handlers return a message, its serialized bytes, or either in a `Timed`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limiter: Limiter | None = None) -> None:
         self._handlers: dict[str, Any] = {}  # methods that exist, wrapped at their first call
+        self._limiter = limiter
 
     async def intercept_service(
         self,
@@ -103,6 +123,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.response_streaming or details.method.startswith("/grpc."):
             return handler
         wrap = _wrap(details.method.rpartition("/")[2], handler.unary_unary or handler.stream_unary, handler)
+        if self._limiter is not None and details.method.encode().startswith(frames.RANKING[0]):
+            wrap = _counted(wrap, self._limiter)
         make = (
             grpc.stream_unary_rpc_method_handler
             if handler.request_streaming
@@ -153,8 +175,49 @@ def _wrap(
     return call
 
 
+def _counted(
+    call: Callable[[Any, Any], Awaitable[bytes]], limiter: Limiter
+) -> Callable[[Any, Any], Awaitable[bytes]]:
+    async def counted(request: Any, context: Any) -> bytes:
+        limiter.begin(time.perf_counter())
+        try:
+            return await call(request, context)
+        finally:
+            limiter.finish()
+
+    return counted
+
+
 def _timing(spent_s: float, stages: str = "") -> tuple[tuple[str, str], ...]:
     return ((SERVER_TIMING, f"{stages}total;dur={spent_s * 1000:.3f}"),)
+
+
+class Fronted:
+    """gRPC's server behind a front: nobody new comes in once it is told to stop."""
+
+    def __init__(self, server: grpc.aio.Server, door: Door) -> None:
+        self._server, self._door = server, door
+        self._listening: asyncio.Server | None = None
+
+    async def listen(self, address: str, shares_port: bool) -> int:
+        """Takes connections at `address`; returns the port. Raises StateError."""
+        host, _, port = address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        try:
+            self._listening = await loop.create_server(
+                self._door.client, host.strip("[]"), int(port), backlog=BACKLOG_MAX, reuse_port=shares_port
+            )
+        except OSError:
+            raise _unheard(address) from None
+        return int(self._listening.sockets[0].getsockname()[1])
+
+    async def stop(self, grace: float | None) -> None:
+        """As grpc.aio's."""
+        if self._listening is not None:
+            self._listening.close()
+        await self._server.stop(grace)
+        await self._door.close()
+        shutil.rmtree(Path(self._door.socket_path).parent, ignore_errors=True)
 
 
 async def start_server(
@@ -162,39 +225,84 @@ async def start_server(
     add_services: Callable[[grpc.aio.Server], list[str]],
     ready: bool = True,
     shares_port: bool = False,
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer, int]:
+    limiter: Limiter | None = None,
+) -> tuple[Stoppable, health.aio.HealthServicer, int]:
     """Starts a server on `address` ("host:port", port 0 chooses one); returns it, its health and its port.
 
     `add_services` registers the services and returns their full names. Health says SERVING for each, and for "";
     with `ready` false it says NOT_SERVING until the caller sets it. With `shares_port` other processes may listen there
-    too, and the kernel gives each connection to one of them. Raises StateError when the address can't be had.
+    too, and the kernel gives each connection to one of them. With a `limiter` calls to RankingService are refused while
+    too many wait (runtime/front.py). Raises StateError when the address can't be had.
     """
     server = grpc.aio.server(
-        interceptors=[EdgeInterceptor()],
-        options=(*OPTIONS, ("grpc.so_reuseport", int(shares_port))),
+        interceptors=[EdgeInterceptor(limiter)],
+        options=(*OPTIONS, ("grpc.so_reuseport", int(shares_port)), *([NO_TABLE] if limiter else [])),
         maximum_concurrent_rpcs=CALLS_MAX,
     )
     names = add_services(server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    port = _listen(server, address)
+    front = _front(server, limiter) if limiter else None
+    port = 0 if front else _listen(server, address)
     state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
     for name in ("", *names):
         await servicer.set(name, state)
     await server.start()
-    return server, servicer, port
+    if front:
+        try:
+            port = await front.listen(address, shares_port)
+        except StateError:
+            await front.stop(None)
+            raise
+    return front or server, servicer, port
+
+
+def _front(server: grpc.aio.Server, limiter: Limiter) -> Fronted:
+    path = str(
+        Path(tempfile.mkdtemp(prefix="reco-")) / "grpc.sock"
+    )  # a folder that only this account may enter
+    _listen(server, f"unix:{path}")
+    metrics.CALLS_OPEN.set_function(lambda: limiter.open_count)
+    metrics.CALLS_WAITING.set_function(lambda: limiter.waiting_count)
+    metrics.CALLS_WAITING_LIMIT.set_function(lambda: limiter.limit)
+    refused = {
+        sheddable: metrics.CALLS_REFUSED_TOTAL.labels(name) for sheddable, name in enumerate(PRIORITIES)
+    }
+    block = frames.refusal_block(to_status(overloaded()))
+    return Fronted(
+        server, Door(limiter, block, path, time.perf_counter, lambda sheddable: refused[sheddable].inc())
+    )
+
+
+def overloaded() -> OverloadError:
+    """The refusal of a call, while too many wait."""
+    message = f"too many calls wait; nothing was done, retry after {RETRY_DELAY_MS} ms"
+    return OverloadError(
+        error_reason_pb2.ERROR_REASON_OVERLOADED, message, {"retry_delay_ms": str(RETRY_DELAY_MS)}
+    )
 
 
 def _listen(server: grpc.aio.Server, address: str) -> int:
     try:
         return server.add_insecure_port(address)
     except RuntimeError:
-        message = f"{address} can't be listened on: another process has the port, or the host is not ours; choose another"
-        raise StateError(error_reason_pb2.ERROR_REASON_INTERNAL, message) from None
+        raise _unheard(address) from None
 
 
-async def stop_server(server: grpc.aio.Server, servicer: health.aio.HealthServicer) -> None:
+def _unheard(address: str) -> StateError:
+    message = f"{address} can't be listened on: another process has the port, or the host is not ours; choose another"
+    return StateError(error_reason_pb2.ERROR_REASON_INTERNAL, message)
+
+
+class Stoppable(Protocol):
+    """A server that runs: gRPC's, or one behind a front."""
+
+    async def stop(self, grace: float | None) -> None:
+        """Takes no more calls, and cuts off those that run after `grace` seconds."""
+
+
+async def stop_server(server: Stoppable, servicer: health.aio.HealthServicer) -> None:
     """Says NOT_SERVING, lets running calls end within the grace, then stops."""
     await servicer.enter_graceful_shutdown()
     await server.stop(STOP_GRACE_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from runtime.lifecycle import Main, run
+from runtime.lifecycle import Main, run, work_in_batches
 from runtime.metrics import serve_metrics
 from runtime.settings import Settings
 from serving.processes import ALONE, Place, fork_all
@@ -31,6 +31,7 @@ async def main(settings: Settings, stop: asyncio.Event, place: Place = ALONE) ->
 
 def prepare(settings: Settings) -> Main:
     """With several processes: forks them, warm; returns in each of them."""
+    work_in_batches()
     if settings.ranking_processes == 1:
         return main
     warm_up()

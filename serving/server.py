@@ -23,6 +23,7 @@ from reco.ranking.v1 import (
 from redis.asyncio import Redis
 
 from runtime.clock import Clock, SystemClock
+from runtime.limiter import Limiter
 from runtime.postgres import Pool, make_pool
 from runtime.redis_client import connect
 from runtime.redis_reader import RedisReader
@@ -111,7 +112,10 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
         return list(SERVICES)
 
     address = f"{settings.host}:{settings.ranking_port}"
-    start = partial(start_server, address, add_services, ready=False, shares_port=place.states is not None)
+    shares_port = place.states is not None
+    start = partial(
+        start_server, address, add_services, ready=False, shares_port=shares_port, limiter=Limiter()
+    )
     if place.states is None:
         server, health, port = await start()
         stack.push_async_callback(stop_server, server, health)
