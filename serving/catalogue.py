@@ -15,11 +15,12 @@ import structlog
 from numpy.typing import NDArray
 
 from serving import limits
+from serving.change_log import ChangeLog
 from serving.columns import ListColumn, NumberColumn, State, TextColumn
+from serving.expiry import NEVER_S, Expiries
 from serving.rooms import lengthened, room_for, store
 from serving.texts import TextTable
 
-NEVER_S = np.inf
 CATEGORY_BITS = 64
 DELETED, OFFERED = 1, 2  # flags of a key; offered: available and not deleted
 
@@ -45,19 +46,36 @@ class Catalogue:
 
     def __init__(self) -> None:
         self.size = 0  # one more than the largest key
-        self.revision = 0  # changes with every change: what is derived from the view is kept by it
+        self.layout = (
+            0  # changes with every new attribute: what a filter's names mean may then be something else
+        )
         self.categories, self.tags = ListColumn(), ListColumn()
         self.title = TextColumn()
         self.numbers: dict[str, NumberColumn] = {}
         self.texts: dict[str, TextColumn] = {}
-        self.next_expire_s = NEVER_S
         self._told_of_attributes = False
+        self._log = ChangeLog()
+        self._expiries = Expiries()
         self._ids = TextTable()
         self._created = np.zeros(0)
         self._expires = np.zeros(0)
         self._flags: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
         self._usable: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)  # offered and not expired
         self._category_bits: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
+
+    @property
+    def revision(self) -> int:
+        """Changes with every change: what is derived from the view is kept by it."""
+        return self._log.revision
+
+    def changes_since(self, revision: int) -> NDArray[np.int32] | None:
+        """(m,) int32 distinct keys of what changed or expired since; None where that is too much, or too long ago, to be told."""
+        return self._log.since(revision)
+
+    @property
+    def next_expire_s(self) -> float:
+        """When the next item may expire: none does before."""
+        return self._expiries.next_s
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -115,17 +133,25 @@ class Catalogue:
         rest = iter(rows)
         while batch := list(islice(rest, limits.CATALOG_BATCH_ROW_COUNT)):
             self._put(list({row[0]: row for row in batch}.values()), now_s)
-        self.revision += 1
 
     def expire(self, now_s: float) -> None:
         """Takes expired items out. Cheap before `next_expire_s`: call it with every request."""
-        if now_s >= self.next_expire_s:
-            self._use(now_s)
-            self.revision += 1
+        if now_s < self._expiries.next_s:
+            return
+        keys = self._expiries.due(now_s)
+        if keys is None:
+            keys = self._use(now_s)
+        else:
+            keys = np.unique(keys[self._usable[keys] & (self._expires[keys] <= now_s)])
+            self._usable[keys] = False
+        self._log.note(keys)
 
-    def _use(self, now_s: float) -> None:
+    def _use(self, now_s: float) -> NDArray[np.int32]:
+        """Looks at every item, and begins with the times anew; returns the keys that may be answered no more."""
+        before = self._usable.copy()
         np.logical_and(self._flags & OFFERED, self._expires > now_s, out=self._usable)
-        self.next_expire_s = float(self._expires[: self.size].min(initial=NEVER_S, where=self.usable))
+        self._expiries.start_over(self._expires[: self.size], now_s)
+        return np.flatnonzero(before & ~self._usable).astype(np.int32)
 
     def _put(self, rows: list[ItemRow], now_s: float) -> None:
         fields = ItemRow(*zip(*rows, strict=True))  # type: ignore[arg-type]  # each field now holds all rows' values
@@ -139,19 +165,22 @@ class Catalogue:
         self.title.put_all(keys, [title or None for title in fields.title])
         self._put_attributes(keys, fields.numbers, self.numbers, NumberColumn)  # type: ignore[arg-type]
         self._put_attributes(keys, fields.texts, self.texts, TextColumn)  # type: ignore[arg-type]
+        self._log.note(keys.astype(np.int32))
 
     def _put_states(self, keys: NDArray[np.int64], fields: Any, now_s: float) -> None:
         expires = np.array([NEVER_S if e is None else e for e in fields.expire_s])
         deleted = np.array(fields.deleted, dtype=np.bool_)
         offered = np.array(fields.available, dtype=np.bool_) & ~deleted
         usable = offered & (expires > now_s)
+        ending = (expires > now_s) & (expires < NEVER_S) & (expires != self._expires[keys])
+        self._expiries.add(keys[ending].astype(np.int32), expires[ending])
         store(self._created, keys, fields.create_s)
         store(self._expires, keys, expires)
         store(self._flags, keys, deleted * DELETED + offered * OFFERED)
         store(self._usable, keys, usable)
         store(self._category_bits, keys, list(map(_bits, fields.categories)))
-        # That of an item which changes now may be the one before: then the next `expire` looks for another.
-        self.next_expire_s = min(self.next_expire_s, float(expires.min(initial=NEVER_S, where=usable)))
+        if self._expiries.size > self.size + limits.EXPIRED_COUNT_MAX:  # most of them hold no longer
+            self._expiries.start_over(self._expires[: self.size], now_s)
 
     def _put_attributes(
         self,
@@ -164,6 +193,7 @@ class Catalogue:
             if self._may_add(name):
                 columns[name] = make()
                 columns[name].reserve(len(self._flags))
+                self.layout += 1
         for name, column in columns.items():
             column.put_all(keys, [each.get(name) for each in values])
 
@@ -225,9 +255,10 @@ class Catalogue:
 
     def adopt(self, other: Catalogue) -> None:
         """Becomes what `other` is, in one step; `other` must not be used any more."""
-        revision = max(self.revision, other.revision) + 1
+        revision, layout = max(self.revision, other.revision) + 1, self.layout + other.layout + 1
         self.__dict__.update(other.__dict__)
-        self.revision = revision
+        self.layout = layout
+        self._log.forget(revision)
 
     def parts(self) -> dict[str, State]:
         """Everything but what `of_parts` finds out anew: plain values, and arrays, by part."""
@@ -263,13 +294,13 @@ class Catalogue:
                 catalogue.texts[attribute] = TextColumn.of_state(*state)
         catalogue._usable = np.zeros(len(catalogue._flags), dtype=np.bool_)
         catalogue._use(now_s)
-        catalogue.revision = 1
+        catalogue._log.forget(1)
         return catalogue
 
     def size_bytes(self) -> dict[str, int]:
         """The bytes of its arrays by part, room included."""
         sizes = {name: sum(a.nbytes for a in arrays.values()) for name, (_, arrays) in self.parts().items()}
-        return {**sizes, "usable": self._usable.nbytes}
+        return {**sizes, "usable": self._usable.nbytes, "expiries": self._expiries.size_bytes}
 
 
 def _bits(names: Iterable[str]) -> int:

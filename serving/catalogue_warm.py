@@ -23,6 +23,8 @@ def warm_up_catalogue() -> None:
     for text in ("title:t", "title>t", "title=t", "tags:g", "n>0"):
         evaluate(parse(text), catalogue)
     catalogue.ids_of(catalogue.keys_of(["i"]))
+    catalogue.apply([ItemRow(1, "i", "t", [], [], {}, {}, 0.0, 1.0, True, False)], 0.0)
+    catalogue.expire(2.0)
     words = catalogue.title.words
     kept_texts(words, np.array([1]))
     for code_type in CODE_TYPES:

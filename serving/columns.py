@@ -211,6 +211,7 @@ class ListColumn:
 
     def _pack(self) -> None:
         packed = np.zeros(room_for(self._used - self._garbage), dtype=self.pool.dtype)
+        self.starts = self.starts.copy()  # a thread may be reading the runs of before: they stay together
         self._used = text_kernels.pack_runs(self.starts, self.counts, self.pool, packed)
         self._garbage = 0
         self.words, renumbered = kept_texts(self.words, used_codes(packed[: self._used]))

@@ -14,10 +14,12 @@ def mark_lists(
 ) -> None:
     """Sets out[i] where pool[starts[i] : starts[i] + counts[i]] holds `code`.
 
-    starts (n,) int64, counts (n,) int32, pool (p,) int32; out (>= n,) bool, false before.
+    starts (n,) int64, counts (n,) int32, pool (p,) int32; out (>= n,) bool, false before. A run may end beyond the pool: it
+    is one that came while a thread was at it, and is looked at again.
     """
     for i in range(starts.shape[0]):
-        for at in range(starts[i], starts[i] + counts[i]):
+        start = np.int64(starts[i])
+        for at in range(start, min(start + np.int64(counts[i]), np.int64(pool.shape[0]))):
             if pool[at] == code:
                 out[i] = True
                 break

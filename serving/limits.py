@@ -29,6 +29,10 @@ CATALOG_STEPS_ITEM_COUNT = (
 CATALOG_SPARE_PART = 16  # one in so many: with less room than that for new items, more is made
 CATEGORY_BITS_COUNT_MAX = 4_096  # categories whose bit is remembered: some 100 bytes each
 ATTRIBUTE_COUNT_MAX = 256  # attribute columns of a catalogue; each takes 8 bytes an item
+CHANGED_COUNT_MAX = 65_536  # changed keys that are remembered: 256 KB; who is further behind derives anew
+EXPIRED_COUNT_MAX = (
+    4_096  # items that expire one by one, 1 us each; beyond, one pass over all of them is cheaper
+)
 FILTER_DEPTH_MAX = 32  # nested parentheses; Python's own recursion ends at 1,000
 FILTER_PARSED_COUNT_MAX = 1_024  # parsed filters kept: at most 1,024 characters each, so a few MiB
 ELIGIBLE_BYTES_MAX = (

@@ -221,9 +221,12 @@ def search_texts(
 
 @njit(cache=True, nogil=True)
 def look_up(verdicts: np.ndarray, codes: np.ndarray, out: np.ndarray) -> None:
-    """out[i] = verdicts[codes[i]]: verdicts (w,) bool, codes (n,) unsigned or int32, out (n,) bool."""
+    """out[i] = verdicts[codes[i]]: verdicts (w,) bool, codes (n,) unsigned or int32, out (n,) bool; false beyond w.
+
+    A code beyond w is of a word that came while a thread was at it: that item is looked at again.
+    """
     for i in range(codes.shape[0]):
-        out[i] = verdicts[codes[i]]
+        out[i] = codes[i] < verdicts.shape[0] and verdicts[codes[i]]
 
 
 @njit(cache=True, nogil=True)
