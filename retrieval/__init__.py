@@ -4,7 +4,8 @@ import runtime.kernel_cache  # noqa: F401  # before the first kernel: it says wh
 from retrieval.build import Built, build
 from retrieval.plan import PARAM, Plan, figures_of, in_words, plan_of
 from retrieval.retriever import NO_MASK, Retriever
-from retrieval.shown import Shown
+from retrieval.shown import Shown, ShownRows
+from retrieval.tune import Tuned, tuned, whole
 
 __all__ = [
     "NO_MASK",
@@ -13,8 +14,12 @@ __all__ = [
     "Plan",
     "Retriever",
     "Shown",
+    "ShownRows",
+    "Tuned",
     "build",
     "figures_of",
     "in_words",
     "plan_of",
+    "tuned",
+    "whole",
 ]

@@ -127,6 +127,39 @@ def copy_lanes(
 
 
 @njit(cache=True, nogil=True)
+def put_lanes(
+    factors: Float32,
+    norms: Float32,
+    new_rows: Int32,
+    size: int,
+    codes: Mask,
+    scales: Float32,
+    unit_scales: Float32,
+    rows: Int32,
+    width: int,
+) -> None:
+    """Puts the codes of new_rows (m,) int32 behind the `size` rows that the blocks hold; they have room for them.
+
+    As layout.py::encode does it. factors (n, d), norms (n,) float32; codes (b * width,) uint8, a block's `width` bytes
+    after the other's; scales, unit_scales, rows (b * BLOCK_ROW_COUNT,).
+    """
+    for row in new_rows:
+        largest = np.float32(0.0)
+        for i in range(factors.shape[1]):
+            largest = max(largest, abs(factors[row, i]))
+        scale = largest / np.float32(CODE_MAX)
+        divisor = scale if scale > 0 else np.float32(1.0)
+        start = size // BLOCK_ROW_COUNT * width + size % BLOCK_ROW_COUNT * GROUP_DIMENSION_COUNT
+        for i in range(width // BLOCK_ROW_COUNT):
+            code = int(np.rint(factors[row, i] / divisor)) if i < factors.shape[1] else 0
+            group = i // GROUP_DIMENSION_COUNT * BLOCK_ROW_COUNT * GROUP_DIMENSION_COUNT
+            codes[start + group + i % GROUP_DIMENSION_COUNT] = np.uint8(code + CODE_ZERO)
+        scales[size], rows[size] = scale, row
+        unit_scales[size] = scale / norms[row] if norms[row] > 0 else np.float32(0.0)
+        size += 1
+
+
+@njit(cache=True, nogil=True)
 def search_blocks(
     query: Int32,
     bias: np.int32,

@@ -36,9 +36,22 @@ SHOWN_ROWS_MAX = (
     131_072  # that a filter leaves and whose codes are copied side by side: 10 MB, and 0.1 ms for a scan
 )
 SHOWN_SHARE_MAX = 0.25  # of all rows: where more pass, a wider search is as good, and stops early
+SHOWN_ROOM_PART = 8  # of the rows that pass: for those that pass later, until they are copied anew
+SHOWN_ROOM_MIN = 64
 SHOWN_EXACT_ROWS_MAX = 1_024  # so few are scanned in float32: 30 us, and nothing to copy
 SHARE_SAMPLE_COUNT = 1_024  # rows looked at to see which share of them is hidden
 SHARE_SEARCH_COUNT = 256  # searches that go by one such look
+
+# A filter that leaves more rows than are copied: all codes are scanned until a cheaper plan has shown what it finds.
+FILTER_RECALL_COUNT = 100  # exact best that are looked for
+FILTER_RECALL_TARGET, FILTER_RECALL_MIN = 0.99, 0.97  # on average, and of the worst query of the sample
+FILTER_QUERY_COUNT, FILTER_QUERY_COUNT_MIN = (
+    48,
+    16,
+)  # vectors that this is measured on: about a second for a million rows
+FILTER_WIDER = (1, 2, 4)  # times the plan's widths by the share that passes
+FILTER_ROWS_SHARE_MAX = 0.6  # of what a scan of all looks at; a plan that saves less is not worth its risk
+WHOLE_SURVIVOR_COUNT = 300  # of a scan of all codes: 240 lose one in a thousand more
 
 # What a plan costs, counted in rows scanned (0.6 ns each): timings differ from run to run, these do not.
 CELL_ROW_COST = 2  # they lie apart in memory
@@ -47,5 +60,6 @@ SURVIVOR_COST = 40  # a row of float32 factors from memory, and its place in the
 EXACT_ROW_COST = 12
 
 assert SHOWN_EXACT_ROWS_MAX < SHOWN_ROWS_MAX
+assert FILTER_RECALL_COUNT <= COUNT <= WHOLE_SURVIVOR_COUNT
 assert min(SURVIVOR_COUNTS) >= COUNT
 assert CELL_COUNT_MAX * CELL_ROW_COUNT >= 2_000_000

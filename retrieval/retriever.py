@@ -13,7 +13,7 @@ from retrieval import kernels, limits
 from retrieval.lanes import BLOCK_ROW_COUNT, GROUP_DIMENSION_COUNT
 from retrieval.layout import Layout
 from retrieval.plan import EXACT, HEAD_CELLS, Plan, plan_of
-from retrieval.shown import Shown, narrowed, shown_of
+from retrieval.shown import Shown, ShownRows, narrowed, shown_of, shown_rows_of
 from vectorizer import ModelArrays
 from vectorizer.key_set import KeySet
 
@@ -86,13 +86,37 @@ class Retriever:
             return
         blocked, hidden = np.zeros(1, dtype=np.int32), np.zeros(len(self._factors), dtype=np.uint8)
         coded = narrowed(self.layout, hidden, len(hidden)) if self.layout else None
-        for shown in (None, Shown(blocked), Shown(blocked, coded)):
+        shown_rows = self.shown_rows_of(hidden, 1 if self.layout is None else len(hidden))
+        if shown_rows is not None:
+            shown_rows.add(blocked, self._factors, self._norms)
+        wide = Shown(blocked, plan=self.plan)
+        for shown in (None, Shown(blocked), Shown(blocked, coded), wide):
             self.search(self._factors[0], limits.COUNT, hidden, blocked, shown)
             self.nearest(0, limits.COUNT, hidden, NO_ROWS, shown)
 
     def shown_of(self, hidden: Mask, count: int) -> Shown | None:
         """What to search in while hidden (n,) uint8 leaves `count` rows; None where these are too many. O(n): to be kept."""
         return shown_of(hidden, count, None if self.plan.kind == EXACT else self.layout)
+
+    def shown_rows_of(self, hidden: Mask, count: int) -> ShownRows | None:
+        """The same, with room for rows that pass later."""
+        return shown_rows_of(hidden, count, None if self.plan.kind == EXACT else self.layout)
+
+    def add_shown(self, shown: ShownRows, rows: Int32) -> bool:
+        """Takes rows (m,) int32 in that pass now; False where there is no room for them."""
+        return shown.add(rows, self._factors, self._norms)
+
+    def exact(self, vector: Float32, count: int, hidden: Mask = NO_MASK) -> Int32:
+        """What `search` would find if it looked at every row in float32."""
+        count = min(count, len(self._factors))
+        if count <= 0:
+            return NO_ROWS
+        size = self._exactly(vector, count, hidden, NO_ROWS, None, _NO_FLOATS)
+        return self._rescored(vector, count, size, _NO_FLOATS)
+
+    def scores(self, vector: Float32, rows: Int32) -> Float32:
+        """(m,) float32 inner products of vector (d,) with rows (m,)."""
+        return np.asarray(self._factors[rows] @ vector)
 
     def search(
         self,
@@ -101,14 +125,15 @@ class Retriever:
         hidden: Mask = NO_MASK,
         blocked_rows: Int32 = NO_ROWS,
         shown: Shown | None = None,
+        width: float = 1.0,
     ) -> Int32:
         """The `count` rows of the largest inner product with vector (d,) float32, best first: (k,) int32.
 
         hidden (n,) uint8: non-zero rows are left out, an empty one hides none; blocked_rows (b,) int32, -1 skipped, are left
-        out too. k is `count`, or all rows that pass. `shown` is what `shown_of` made of the same `hidden`: then
-        these rows are scanned and no others.
+        out too. k is `count`, or all rows that pass. `shown` says where to search: in rows that hold all that `hidden` leaves,
+        and no others, or by a plan of its own. A width below 1 looks at so much less of what a plan says.
         """
-        return self._run(vector, count, hidden, blocked_rows, shown, _NO_FLOATS)
+        return self._run(vector, count, hidden, blocked_rows, shown, _NO_FLOATS, width)
 
     def nearest(
         self,
@@ -124,7 +149,9 @@ class Retriever:
         else:
             blocked_rows = np.append(blocked_rows, np.int32(of))
             vector = self._factors[of]
-        found = self._run(vector, count, hidden, blocked_rows, shown, self._norms)
+        if shown is not None and shown.plan is not None:
+            shown = None  # that plan is one for inner products
+        found = self._run(vector, count, hidden, blocked_rows, shown, self._norms, 1.0)
         return found[self._norms[found] > 0]  # zeros have no direction
 
     def _run(
@@ -135,17 +162,27 @@ class Retriever:
         blocked: Int32,
         shown: Shown | None,
         weights: Float32,
+        width: float,
     ) -> Int32:
-        count = min(count, len(self._factors) if shown is None else len(shown.rows))
+        plan = self.plan if shown is None or shown.plan is None else shown.plan
+        count = min(count, len(self._factors) if shown is None or shown.plan else len(shown.rows))
         if count <= 0:
             return NO_ROWS
         table = self._blocked.of(blocked) if len(blocked) else NO_ROWS
         if shown is not None and shown.layout is not None:
-            size = self._by_codes(vector, count, shown.layout, NO_MASK, table, weights)
-        elif shown is not None or self.plan.kind == EXACT or self.layout is None:
-            size = self._exactly(vector, count, hidden, table, shown.rows if shown else None, weights)
+            size = self._by_codes(
+                vector, count, shown.layout, hidden, table, weights, (shown.layout.block_count, 0)
+            )
+        elif plan.kind == EXACT or self.layout is None or (shown is not None and shown.plan is None):
+            rows = None if shown is None or shown.plan else shown.rows
+            size = self._exactly(vector, count, hidden, table, rows, weights)
         else:
-            size = self._by_codes(vector, count, self.layout, hidden, table, weights)
+            widths = self._widths(hidden, len(weights) > 0) if plan is self.plan else self._widths_of(plan)
+            widths = math.ceil(widths[0] * width), math.ceil(widths[1] * width)
+            size = self._by_codes(vector, count, self.layout, hidden, table, weights, widths, plan)
+        return self._rescored(vector, count, size, weights)
+
+    def _rescored(self, vector: Float32, count: int, size: int, weights: Float32) -> Int32:
         kept = kernels.rescore(
             vector, self._factors, weights, self._keys, size, count, self._spare, self._best
         )
@@ -164,18 +201,23 @@ class Retriever:
         return int(size)
 
     def _by_codes(
-        self, vector: Float32, count: int, layout: Layout, hidden: Mask, table: Int32, weights: Float32
+        self,
+        vector: Float32,
+        count: int,
+        layout: Layout,
+        hidden: Mask,
+        table: Int32,
+        weights: Float32,
+        widths: tuple[int, int],
+        plan: Plan | None = None,
     ) -> int:
-        survivors = max(self.plan.survivors, count + count // 4)
+        """Searches the layout's codes: the blocks of its head and the cells that `widths` says; without a plan all of its head."""
+        survivors = max((plan or self.plan).survivors, count + count // 4)
         self._reserve(survivors)
         scale, bias = kernels.quantise(vector, self._query)
-        if layout is self.layout:
-            head, probes = self._widths(hidden, len(weights) > 0)
-            reach = float(np.linalg.norm(vector)) / float(scale) * self.plan.slack
-        else:
-            head, probes, reach = layout.block_count, 0, math.inf  # of one filter: all of it passes
-        if len(weights):
-            reach = math.inf
+        (head, probes), reach = widths, math.inf
+        if plan is not None and not len(weights):
+            reach = float(np.linalg.norm(vector)) / float(scale) * plan.slack
         sampled = True
         while True:
             size, self.row_count = kernels.search_blocks(
@@ -212,6 +254,12 @@ class Retriever:
         if self.plan.kind != HEAD_CELLS:
             probes = 0
         return min(head_max, math.ceil(head)), min(cell_max, math.ceil(probes))
+
+    def _widths_of(self, plan: Plan) -> tuple[int, int]:
+        layout = self.layout
+        assert layout is not None
+        head = -(-plan.head_count // BLOCK_ROW_COUNT)
+        return min(int(layout.starts[0]), head), min(layout.cell_count, plan.probe_count)
 
     def _shown_share(self, hidden: Mask) -> float:
         if not len(hidden):
