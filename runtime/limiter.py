@@ -1,8 +1,9 @@
 """How many calls may wait: as many as are begun within a named time, learnt from calls as they come.
 
 A call *waits* from its arrival until its handler begins; a handler that waits for a store is not counted, since a slow store is no
-reason to refuse. One waiting call at a time is marked and timed. When the marked ones waited too long on average the
-limit falls by a tenth; when they did not, and the limit was met, it grows by one (additive increase, multiplicative decrease).
+reason to refuse. One waiting call at a time is marked and timed. When the marked ones waited too long on average the limit falls
+by a tenth; when they did not, and the limit was met or is below its first value, it grows by one (additive increase,
+multiplicative decrease).
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ SHEDDABLE: Final = "sheddable"
 class Bounds:
     """Between what the limit may move, and what moves it."""
 
-    waiting_min: int = 4  # fewer would leave the processor idle between two looks at the sockets
-    waiting_max: int = 256  # more than are begun in a tenth of a second, whatever a call costs
-    waiting_first: int = 16  # before anything is known
-    wait_s_max: float = 0.005  # ten calls of half a millisecond; a caller has spent as much on the network
+    waiting_min: int = 16  # fewer would leave the processor idle between two looks at the sockets
+    waiting_max: int = 256  # two tenths of a second at worst, should a call cost a whole millisecond
+    waiting_first: int = (
+        64  # where it starts, and returns to in calm: what comes in while the process stands still for 80 ms
+    )
+    wait_s_max: float = (
+        0.02  # twice that is still a fast page; less would refuse bursts that are over at once
+    )
     open_max: int = 1_024  # waiting and running: memory, when a store is slow
     sheddable_share: float = 0.5  # of the limit: what may be shed leaves the other half to the rest
-    marks: int = 16  # a decision, some ten of them a second under load
+    marks: int = 8  # a decision, five of them a second under load
     decrease: float = 0.9
 
     def __post_init__(self) -> None:
@@ -98,10 +103,11 @@ class Limiter:
     def _learn(self, wait_s: float) -> None:
         self._waits += 1
         self._waited_s += wait_s
-        if self._waits < self.bounds.marks:
+        bounds = self.bounds
+        if self._waited_s > bounds.marks * bounds.wait_s_max:  # as soon as that is certain: slow calls make few marks
+            self.limit = max(float(bounds.waiting_min), self.limit * bounds.decrease)
+        elif self._waits < bounds.marks:
             return
-        if self._waited_s > self._waits * self.bounds.wait_s_max:
-            self.limit = max(float(self.bounds.waiting_min), self.limit * self.bounds.decrease)
-        elif self._is_met:
-            self.limit = min(float(self.bounds.waiting_max), self.limit + 1.0)
+        elif self._is_met or self.limit < bounds.waiting_first:
+            self.limit = min(float(bounds.waiting_max), self.limit + 1.0)
         self._waits, self._waited_s, self._is_met = 0, 0.0, False

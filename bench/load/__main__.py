@@ -5,6 +5,7 @@ python -m bench.load closed --target http://127.0.0.1:8080 --callers 8
 python -m bench.load saturation --target grpc://127.0.0.1:8082
 python -m bench.load interleaved --target grpc://127.0.0.1:8082/empty --target grpc://127.0.0.1:8082/Recommend
 python -m bench.load open --url 'http://127.0.0.1:9000/api/{user_id}/items' --rate 200      # another recommender
+python -m bench.load flood --target grpc://127.0.0.1:8082 --rate 8000 --sheddable-share 0.5
 python -m bench.load h2load --target grpc://127.0.0.1:8082 --callers 8
 """
 
@@ -53,6 +54,8 @@ def _run(options: argparse.Namespace) -> dict[str, Any]:
             return runs.closed_run(targets[0], plan, options.callers).to_json()
         case "saturation":
             return runs.saturation_run(targets[0], plan)
+        case "flood":
+            return runs.flood_run(targets[0], plan, options.rate, options.arrivals, options.sheddable_share)
         case "h2load":
             return h2load.run(targets[0], plan.users, options.callers, options.connections, plan.seconds)
     return runs.interleaved_run(targets, plan, options.calls, options.warm_up_calls)
@@ -63,14 +66,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind in ("open", "closed", "saturation", "interleaved", "h2load"):
+    for kind in ("open", "closed", "saturation", "interleaved", "flood", "h2load"):
         _add_common(kinds.add_parser(kind))
-    opened = kinds.choices["open"]
-    opened.add_argument("--rate", type=float, required=True, help="calls/s that are due, answered or not")
-    opened.add_argument(
-        "--arrivals", choices=schedule.ARRIVALS, default="poisson", help="(default: %(default)s)"
+    for kind in ("open", "flood"):
+        opened = kinds.choices[kind]
+        opened.add_argument("--rate", type=float, required=True, help="calls/s that are due, answered or not")
+        opened.add_argument(
+            "--arrivals", choices=schedule.ARRIVALS, default="poisson", help="(default: %(default)s)"
+        )
+    kinds.choices["flood"].add_argument(
+        "--sheddable-share", type=float, default=0.0, help="of the calls (default: %(default)s)"
     )
-    opened.add_argument(
+    kinds.choices["open"].add_argument(
         "--in-flight-max", type=int, default=IN_FLIGHT_MAX, help="beyond it, calls count as UNSENT"
     )
     for kind in ("closed", "h2load"):

@@ -26,7 +26,7 @@ class GrpcCaller:
             grpc.aio.insecure_channel(f"{host}:{target.port}", options=OPTIONS) for _ in range(connections)
         ]
         self._calls: list[Any] = [channel.unary_unary(target.path) for channel in self._channels]
-        self._requests = _requests(target.path, users)
+        self._requests = requests_of(target.path, users)
         self._timeout_s = timeout_s
         self._turn = 0
 
@@ -47,7 +47,8 @@ class GrpcCaller:
             await channel.close(None)
 
 
-def _requests(path: str, users: Sequence[str]) -> list[bytes]:
+def requests_of(path: str, users: Sequence[str]) -> list[bytes]:
+    """What an RPC is asked, for each user."""
     if path == RPCS["empty"]:
         return [HealthCheckRequest().SerializeToString()]
     return [RecommendRequest(user_id=user).SerializeToString() for user in users]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.load import closed_loop, open_loop, session
+from bench.load import closed_loop, flood, open_loop, session
 from bench.load.answer import Caller
+from bench.load.grpc_client import requests_of
 from bench.load.limits import CALLERS_MAX, IN_FLIGHT_MAX, SATURATION_CALLERS, TIMEOUT_S
 from bench.load.result import LoadResult, result_of
 from bench.load.schedule import draw, hold_to_bounds
@@ -36,6 +37,19 @@ def open_run(target: Target, plan: Plan, rate: float, arrivals: str, in_flight_m
         return result_of(record, "open", target.name, offered_per_s=rate, seconds=plan.seconds)
 
     return session.run([target], plan.users, plan.connections, work, plan.timeout_s)
+
+
+def flood_run(
+    target: Target, plan: Plan, rate: float, arrivals: str, sheddable_share: float
+) -> dict[str, object]:
+    """`rate` calls/s by the clock, which may be many times what the server can answer. gRPC only."""
+    if target.scheme != "grpc":
+        raise ValueError("a flood is of gRPC calls: give a target that starts with grpc://")
+    schedule = draw(rate, plan.seconds, plan.warm_up_s, len(plan.users), plan.seed, arrivals)
+    requests = requests_of(target.path, plan.users)
+    return {"offered_per_s": rate} | flood.run(
+        target, schedule, requests, plan.connections, sheddable_share, plan.seed
+    )
 
 
 def closed_run(target: Target, plan: Plan, count: int) -> LoadResult:
