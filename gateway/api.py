@@ -22,8 +22,10 @@ from gateway.routes import Binding, RouteTable, decoded, route_table
 from gateway.scalars import DecodeError
 from gateway.transcode import RequestReader, ResponseWriter
 from gateway.upstream import Upstreams
+from runtime.limiter import NORMAL, SHEDDABLE
 
 TIMEOUT_HEADER: Final = "x-request-timeout-ms"
+PRIORITY_HEADER: Final = "reco-priority"  # also of the calls, where runtime/front.py reads it
 TRACE_HEADER: Final = "traceparent"
 SERVER_TIMING: Final = "server-timing"  # W3C; runtime/rpc.py sends it
 TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")  # W3C Trace Context
@@ -103,8 +105,10 @@ class Api(BaseRoute):
         request = Request(scope, receive)
         binding = choose(scope["bindings"], request.method)
         scope["route_template"] = binding.template
-        if self._in_flight_count >= limits.IN_FLIGHT_MAX:
-            raise overloaded()
+        sheddable = priority_of(request) == SHEDDABLE
+        in_flight_max = limits.IN_FLIGHT_SHEDDABLE_MAX if sheddable else limits.IN_FLIGHT_MAX
+        if self._in_flight_count >= in_flight_max:
+            raise overloaded(in_flight_max)
         self._in_flight_count += 1
         try:
             response = await self._endpoints[id(binding)].answer(request, scope["variables"])
@@ -133,10 +137,10 @@ def method_not_allowed(method: str, allowed: Any) -> Problem:
     return Problem(405, reason, detail, {"method": method[:20]}, {"Allow": ", ".join(names)})
 
 
-def overloaded() -> Problem:
+def overloaded(in_flight_max: int) -> Problem:
     """More calls at once than the gateway takes."""
-    metadata = {"in_flight_max": str(limits.IN_FLIGHT_MAX), "retry_delay_ms": "1000"}
-    detail = f"more than {limits.IN_FLIGHT_MAX} calls at once; nothing was done, retry after the delay"
+    metadata = {"in_flight_max": str(in_flight_max), "retry_delay_ms": "1000"}
+    detail = f"more than {in_flight_max} calls at once; nothing was done, retry after the delay"
     return Problem(503, error_reason_pb2.ERROR_REASON_OVERLOADED, detail, metadata)
 
 
@@ -153,10 +157,22 @@ def timeout_ms_of(request: Request) -> int:
 
 
 def metadata_of(request: Request) -> tuple[tuple[str, str], ...]:
-    """What goes along with the call: its request id, and the trace it belongs to."""
+    """What goes along with the call: its request id, its priority, and the trace it belongs to."""
+    found = [("x-request-id", request.scope[REQUEST_ID])]
     trace = request.headers.get(TRACE_HEADER, "")
-    request_id = ("x-request-id", request.scope[REQUEST_ID])
-    return (request_id, (TRACE_HEADER, trace)) if TRACE.fullmatch(trace) else (request_id,)
+    if TRACE.fullmatch(trace):
+        found.append((TRACE_HEADER, trace))
+    if priority_of(request) == SHEDDABLE:
+        found.append((PRIORITY_HEADER, SHEDDABLE))
+    return tuple(found)
+
+
+def priority_of(request: Request) -> str:
+    """Who goes first when there is too much to do; raises Problem 400 for another word."""
+    text = request.headers.get(PRIORITY_HEADER, NORMAL)
+    if text not in (NORMAL, SHEDDABLE):
+        raise field_invalid("Reco-Priority", "header", f"must be {NORMAL} or {SHEDDABLE}")
+    return text
 
 
 def server_timing_of(metadata: Any) -> dict[str, str]:

@@ -25,6 +25,7 @@ HEALTH_WAIT_S_MAX: Final = 1.0  # probes are asked every few seconds
 IN_FLIGHT_MAX: Final = (
     1_000  # calls at once: some 100 MB of bodies and answers; beyond it a queue would only hide it
 )
+IN_FLIGHT_SHEDDABLE_MAX: Final = IN_FLIGHT_MAX // 2  # the rest is for calls that may not be shed
 RETRY_AFTER_S_DEFAULT: Final = 1  # when the one who refused did not say
 
 RETRY_ATTEMPTS_MAX: Final = 3  # the first included; more only adds load to what is already down
@@ -46,5 +47,6 @@ STOP_S_MAX: Final = int(STOP_GRACE_S)
 
 assert TIMEOUT_MS_DEFAULT <= TIMEOUT_MS_MAX
 assert HEAD_BYTES_MAX >= 2 * QUERY_BYTES_MAX
+assert 0 < IN_FLIGHT_SHEDDABLE_MAX <= IN_FLIGHT_MAX
 assert BODY_BYTES_MAX <= MESSAGE_BYTES_MAX
 assert RETRY_ATTEMPTS_MAX * RETRY_WAIT_S_MAX * 1000 < TIMEOUT_MS_DEFAULT

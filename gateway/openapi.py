@@ -9,7 +9,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from reco.errors.v1.error_reason_pb2 import ErrorReason
 
-from gateway.api import TIMEOUT_HEADER
+from gateway.api import PRIORITY_HEADER, TIMEOUT_HEADER
 from gateway.edge import REQUEST_ID_TEXT
 from gateway.examples import Examples
 from gateway.limits import BODY_BYTES_MAX, QUERY_DEPTH_MAX, TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX
@@ -19,6 +19,7 @@ from gateway.rules import Schema, required
 from gateway.schemas import Schemas, reference
 from gateway.transcode import find_field, fits_text
 from runtime.errors import reason_name
+from runtime.limiter import NORMAL, SHEDDABLE
 from runtime.version import __version__
 
 OPENAPI_VERSION: Final = "3.1.0"
@@ -79,7 +80,11 @@ class Document:
     def components(self) -> Schema:
         schemas = self._schemas.components() | {"Problem": _problem_schema()}
         responses = {f"Problem{status}": _problem_response(text) for status, text in PROBLEMS.items()}
-        parameters = {"RequestId": _request_id(), "RequestTimeout": _request_timeout()}
+        parameters = {
+            "RequestId": _request_id(),
+            "RequestTimeout": _request_timeout(),
+            "Priority": _priority(),
+        }
         return {"schemas": schemas, "responses": responses, "parameters": parameters}
 
     def paths(self) -> dict[str, Any]:
@@ -225,6 +230,15 @@ def _request_timeout() -> Schema:
     }
 
 
+def _priority() -> Schema:
+    return {
+        "name": PRIORITY_HEADER.title(),
+        "in": "header",
+        "description": "Under overload, sheddable calls are refused first. Mark what nobody waits for, such as prefetching.",
+        "schema": {"type": "string", "enum": [NORMAL, SHEDDABLE], "default": NORMAL},
+    }
+
+
 _COMMON: Final = tuple(
-    {"$ref": f"#/components/parameters/{name}"} for name in ("RequestId", "RequestTimeout")
+    {"$ref": f"#/components/parameters/{name}"} for name in ("RequestId", "RequestTimeout", "Priority")
 )
