@@ -16,8 +16,8 @@ from serving.texts import kept_texts
 CODE_TYPES: tuple[type[np.unsignedinteger[Any]], ...] = (np.uint8, np.uint16, np.uint32)
 
 
-def warm_up_catalogue() -> None:
-    """Blocks: a second with a cache, some ten without."""
+def warm_up_catalogue() -> Catalogue:
+    """Blocks: a second with a cache, some ten without. Returns a catalogue of one item to go on with."""
     catalogue = Catalogue()
     catalogue.apply([ItemRow(1, "i", "t", ["c"], ["g"], {"n": 1}, {"a": "w"}, 0.0, None, True, False)], 0.0)
     for text in ("title:t", "title>t", "title=t", "tags:g", "n>0"):
@@ -30,6 +30,7 @@ def warm_up_catalogue() -> None:
     for code_type in CODE_TYPES:
         _warm_up_codes(np.ones(1, dtype=code_type))
         words.joined(np.ones(1, dtype=code_type))
+    return catalogue
 
 
 def _warm_up_codes(codes: np.ndarray) -> None:

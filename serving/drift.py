@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -21,12 +22,14 @@ from retrieval.limits import RECALL_TARGET
 from retrieval.measure import exact_answers, measure, timed
 from runtime import metrics
 from serving.eligibility import EligibilityCache
+from serving.model import LoadedModel
 from serving.model_store import ModelStore
 
 QUERY_COUNT_MAX = (
     256  # vectors in the reservoir: 64 KiB, and an exact scan of a million items for each in a look
 )
 QUERY_COUNT_MIN = 32  # with fewer, a look says more about chance than about the plan
+RECENT_COUNT = 64  # of the newest vectors, kept whatever a look does: filters are measured on them
 LOOK_PERIOD_S = 600.0  # what drifts, drifts in hours; a look takes seconds of one core at a million items
 
 Float32 = NDArray[np.float32]
@@ -47,19 +50,29 @@ class DriftWatch:
         self._vectors: list[Float32] = []
         self._seen_count = 0
         self._of: Retriever | None = None
+        self._recent: deque[Float32] = deque(maxlen=RECENT_COUNT)
 
     def note(self, vector: Float32, retriever: Retriever) -> None:
         """Keeps a (d,) vector with even chances for all since the last look (Vitter's algorithm R)."""
         if retriever is not self._of:
             self._of = retriever
             self._start_over()  # another model's vectors say nothing about this one's items
+            self._recent.clear()
         self._seen_count += 1
+        vector = vector.copy()
+        self._recent.append(vector)
         if len(self._vectors) < QUERY_COUNT_MAX:
-            self._vectors.append(vector.copy())
+            self._vectors.append(vector)
             return
         place = self._random.randrange(self._seen_count)
         if place < QUERY_COUNT_MAX:
-            self._vectors[place] = vector.copy()
+            self._vectors[place] = vector
+
+    def recent(self, model: LoadedModel) -> Float32:
+        """(m, d) float32: the newest vectors that were noted with this model's retriever."""
+        if model.retriever is not self._of or not self._recent:
+            return np.zeros((0, model.arrays.factors.shape[1]), dtype=np.float32)
+        return np.stack(self._recent)
 
     async def look(self) -> Plan | None:
         """Measures once, and swaps the plan if that helps; returns what was measured, None if there is too little to say."""

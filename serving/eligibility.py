@@ -2,100 +2,196 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from reco.ranking.v1.ranking_service_pb2 import FilterMode
 
-from retrieval import Shown
+from retrieval import Tuned, tuned
+from retrieval import limits as retrieval_limits
 from serving import limits
+from serving.background import LAST_NICE, SOON_NICE, Background
+from serving.bitmaps import Bitmap, Bitmaps, Unfilled
 from serving.catalogue import Catalogue
-from serving.filter_syntax import parse
-from serving.filters import evaluate
-from serving.kernels import hide_rows
+from serving.eligible import NO_KEYS, NOT_HIDDEN, Eligible, Kept, View, derive
+from serving.filter_syntax import normal_form
 from serving.model import LoadedModel
 from vectorizer.key_set import KeySet
 
+__all__ = ["NOT_HIDDEN", "NO_KEYS", "BlockedKeys", "EligibilityCache", "Eligible"]
+
 Keys = NDArray[np.int32]
-NO_KEYS: Keys = np.zeros(0, dtype=np.int32)
-NOT_HIDDEN: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
+Vectors = NDArray[np.float32]
+Name = tuple[str, str]  # a model's version, and a filter's normal form
 
 
-@dataclass(frozen=True)
-class Eligible:
-    """What a filter, a model and a state of the catalogue leave. Kept for many requests, written by none."""
-
-    mask: NDArray[np.bool_]  # (size,) bool over keys
-    hidden: NDArray[np.uint8]  # (n,) uint8, 1 for rows of the model that may not be answered; empty: all may
-    shown: Shown | None  # the rows that may be, to search in, where they are few enough
-    popular_keys: Keys  # (p,) int32 the most popular that may be answered, POPULAR_COUNT_MAX at most
-    unmodelled_keys: Keys  # (u,) int32 eligible keys that the model does not know, newest first
-
-    @property
-    def size_bytes(self) -> int:
-        shown = 0 if self.shown is None else self.shown.size_bytes
-        kept = (self.mask, self.hidden, self.popular_keys, self.unmodelled_keys)
-        return shown + sum(array.nbytes for array in kept)
+def no_vectors(model: LoadedModel) -> Vectors:
+    """No user has been seen yet."""
+    return np.zeros((0, model.arrays.factors.shape[1]), dtype=np.float32)
 
 
 class EligibilityCache:
-    """Keeps what was derived for the filters of late, within ELIGIBLE_BYTES_MAX."""
+    """Keeps what was derived for the filters of late, within ELIGIBLE_BYTES_MAX. For the event loop's thread.
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    `recent_vectors` gives recent users' vectors (m, d) float32 by the given model: what a filter's recall is measured on.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, recent_vectors: Callable[[LoadedModel], Vectors] = no_vectors
+    ) -> None:
+        self.bitmaps = Bitmaps(catalogue)
+        self.recent_vectors = recent_vectors
         self._catalogue = catalogue
-        self._kept: OrderedDict[tuple[str, str], Eligible] = OrderedDict()
+        self._kept: OrderedDict[Name, Kept] = OrderedDict()
         self._bytes = 0
-        self._revision = -1
+        self._model: LoadedModel | None = None  # the one that was asked for last
+        self._going: dict[Name, asyncio.Task[None]] = {}
+        self._soon = Background("filters", SOON_NICE)
+        self._last = Background("filter-recall", LAST_NICE)
 
     def of(self, model: LoadedModel | None, filter_text: str) -> Eligible:
-        """What may be answered; CallerError FILTER_INVALID if the filter can't be read."""
-        if self._revision != self._catalogue.revision:
-            self._kept.clear()
-            self._bytes, self._revision = 0, self._catalogue.revision
-        node = parse(filter_text)
-        name = (model.version if model else "", str(node) if node else "")
-        found = self._kept.get(name)
-        if found is None:
-            found = derive(self._catalogue, model, evaluate(node, self._catalogue))
-            self._keep(name, found)
-        self._kept.move_to_end(name)
-        return found
+        """What may be answered now; CallerError FILTER_INVALID if the filter can't be read.
 
-    def _keep(self, name: tuple[str, str], found: Eligible) -> None:
-        self._kept[name] = found
-        self._bytes += found.size_bytes
+        Microseconds where little has changed since; a pass over the items where `prepare` was not waited for.
+        """
+        name = _name_of(model, filter_text)
+        self._model = model
+        kept = self._kept.get(name)
+        if kept is None or (
+            kept.revision != self._catalogue.revision and not self._catches_up(name, kept, model)
+        ):
+            bitmap = self.bitmaps.of(filter_text)
+            _, kept = derive(bitmap, View.of(self._catalogue), model, filter_text)
+            self._keep(name, kept)
+        self._kept.move_to_end(name)
+        return kept.eligible
+
+    async def prepare(
+        self, filter_texts: Sequence[str], budget_left_s: float, model: LoadedModel | None = None
+    ) -> None:
+        """Derives what is new in a thread, so that `of` need not; returns at once where nothing is. At most `budget_left_s`.
+
+        Without a model it is done for the one that was asked for last. CallerError FILTER_INVALID.
+        """
+        model = model or self._model
+        tasks = [self._start(model, text) for text in filter_texts if not self._is_ready(model, text)]
+        if tasks:
+            done, _ = await asyncio.wait(tasks, timeout=max(0.0, budget_left_s))
+            for task in done:
+                task.result()
+
+    async def prepare_for(self, model: LoadedModel) -> None:
+        """Derives for a model that comes next what is kept for the one that answers, the most used first."""
+        version = self._model.version if self._model else ""
+        kept = reversed(self._kept.items())
+        for text in [each.filter_text for name, each in kept if name[0] == version]:
+            if not self._is_ready(model, text):
+                await self._start(model, text)
+
+    def forget(self, version: str) -> None:
+        """Lets go what was derived for a model that answers no more."""
+        for name in [name for name in self._kept if name[0] == version]:
+            self._bytes -= self._kept.pop(name).size_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of everything that is kept, the bitmaps aside."""
+        return self._bytes
+
+    async def look(self) -> bool:
+        """Derives anew, or measures, the filter of late that needs it most; False if none does. Takes its time in a thread."""
+        model = self._model
+        for name, kept in reversed(self._kept.items()):
+            if model is None or name[0] != model.version:
+                continue
+            if kept.worn:
+                await self._start(model, kept.filter_text)
+                return True
+            if self._is_to_be_measured(kept, model):
+                await self._measure(name, kept, model)
+                return True
+        return False
+
+    def _catches_up(self, name: Name, kept: Kept, model: LoadedModel | None) -> bool:
+        before = kept.size_bytes
+        done = kept.catches_up(self._catalogue, self.bitmaps.of(kept.filter_text), model)
+        self._bytes += kept.size_bytes - before
+        return done
+
+    def _is_ready(self, model: LoadedModel | None, filter_text: str) -> bool:
+        kept = self._kept.get(_name_of(model, filter_text))
+        if kept is None or kept.layout != self._catalogue.layout:
+            return False
+        if kept.revision == self._catalogue.revision:
+            return True
+        keys = self._catalogue.changes_since(kept.revision)
+        return keys is not None and len(keys) <= limits.CATCH_UP_COUNT_MAX
+
+    def _start(self, model: LoadedModel | None, filter_text: str) -> asyncio.Task[None]:
+        """One derivation of a filter at a time, whoever asks for it; it goes on when they no longer wait."""
+        name = _name_of(model, filter_text)
+        task = self._going.get(name)
+        if task is None:
+            has = self.bitmaps.has(filter_text)
+            source = self.bitmaps.of(filter_text).copy() if has else self.bitmaps.unfilled(filter_text)
+            task = asyncio.create_task(self._derive(source, View.of(self._catalogue), model, filter_text))
+            self._going[name] = task
+            task.add_done_callback(lambda _: self._going.pop(name, None))
+        return task
+
+    async def _derive(
+        self, source: Bitmap | Unfilled, view: View, model: LoadedModel | None, filter_text: str
+    ) -> None:
+        bitmap, kept = await self._soon.run(derive, source, view, model, filter_text)
+        if source is not bitmap:
+            self.bitmaps.keep(filter_text, bitmap)
+        name = _name_of(model, filter_text)
+        before = self._kept.get(name)
+        if before is not None:
+            kept.take_over(before, model)
+        self._keep(name, kept)
+
+    def _is_to_be_measured(self, kept: Kept, model: LoadedModel) -> bool:
+        eligible = kept.eligible
+        scans = eligible.shown is not None and eligible.shown.plan is not None
+        if not (kept.filtered or scans) or eligible.mode == FilterMode.FILTER_MODE_EXACT:
+            return False  # without a filter, serving/drift.py measures
+        if kept.measured_count < 0:
+            return True
+        enough = len(self.recent_vectors(model)) >= retrieval_limits.FILTER_QUERY_COUNT_MIN
+        return not kept.by_users and enough
+
+    async def _measure(self, name: Name, kept: Kept, model: LoadedModel) -> None:
+        vectors = self.recent_vectors(model)[-retrieval_limits.FILTER_QUERY_COUNT :]
+        by_users = len(vectors) >= retrieval_limits.FILTER_QUERY_COUNT_MIN
+        queries = vectors.copy() if by_users else _items_as_users(model)
+        count, hidden, shown = kept.eligible.count, kept.eligible.hidden.copy(), kept.first_shown(model)
+        # A retriever of its own: the scratch memory of the loaded one is the event loop's.
+        found: Tuned = await self._last.run(tuned, model.retriever.clone(), hidden, shown, queries)
+        if self._kept.get(name) is kept:
+            kept.measured(found, count, by_users, self._catalogue.size, model)
+
+    def _keep(self, name: Name, kept: Kept) -> None:
+        before = self._kept.pop(name, None)
+        self._kept[name] = kept
+        self._bytes += kept.size_bytes - (before.size_bytes if before else 0)
         while self._bytes > limits.ELIGIBLE_BYTES_MAX and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= dropped.size_bytes
 
 
-def derive(catalogue: Catalogue, model: LoadedModel | None, passing: NDArray[np.bool_]) -> Eligible:
-    """Joins a filter's keys with what is usable and with what the model knows. O(items)."""
-    mask = passing & catalogue.usable
-    unmodelled = mask.copy()
-    hidden, shown, popular = NOT_HIDDEN, None, NO_KEYS
-    if model is not None:
-        marks = np.empty(model.arrays.item_count, dtype=np.uint8)
-        shown_count = hide_rows(model.arrays.item_keys, mask, marks, unmodelled)
-        if shown_count < len(marks):
-            hidden = marks
-            shown = model.retriever.shown_of(marks, shown_count)
-        popular = _popular_keys(model, hidden)
-    return Eligible(mask, hidden, shown, popular, _newest_first(np.flatnonzero(unmodelled), catalogue))
+def _name_of(model: LoadedModel | None, filter_text: str) -> Name:
+    return model.version if model else "", normal_form(filter_text)
 
 
-def _popular_keys(model: LoadedModel, hidden: NDArray[np.uint8]) -> Keys:
-    order = model.arrays.popularity_order
-    if len(hidden):
-        order = order[hidden[order] == 0]
-    return model.arrays.item_keys[order[: limits.POPULAR_COUNT_MAX]]
-
-
-def _newest_first(keys: NDArray[np.int64], catalogue: Catalogue) -> Keys:
-    # Ties by key, the later upsert first: the order does not depend on how the database returned the rows.
-    order = np.lexsort((-keys, -catalogue.created_s[keys]))
-    return keys[order].astype(np.int32)
+def _items_as_users(model: LoadedModel) -> Vectors:
+    """(m, d) float32: items of every norm, where no user has been seen yet."""
+    factors = model.arrays.factors
+    step = max(1, len(factors) // retrieval_limits.FILTER_QUERY_COUNT)
+    return np.ascontiguousarray(factors[::step][: retrieval_limits.FILTER_QUERY_COUNT])
 
 
 class BlockedKeys:

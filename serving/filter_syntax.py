@@ -103,6 +103,13 @@ def parse(text: str) -> Node | None:
     return node
 
 
+@lru_cache(maxsize=limits.FILTER_PARSED_COUNT_MAX)
+def normal_form(text: str) -> str:
+    """The same text for filters that differ in spaces and quotes alone; "" for an empty one. CallerError FILTER_INVALID."""
+    node = parse(text)
+    return str(node) if node else ""
+
+
 def _tokens(text: str) -> list[Token]:
     tokens, at = [], 0
     while at < len(text):

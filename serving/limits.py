@@ -35,9 +35,24 @@ EXPIRED_COUNT_MAX = (
 )
 FILTER_DEPTH_MAX = 32  # nested parentheses; Python's own recursion ends at 1,000
 FILTER_PARSED_COUNT_MAX = 1_024  # parsed filters kept: at most 1,024 characters each, so a few MiB
-ELIGIBLE_BYTES_MAX = (
-    64 * 1024 * 1024
-)  # of compiled filters: five to thirty for a million items, thousands for a small shop
+BITMAP_BYTES_MAX = (
+    32 * 1024 * 1024
+)  # of compiled filters: 256 for a million items, thousands for a small shop
+# Of what filters leave of a model's rows: ten to sixty for a million items, thousands for a small shop.
+ELIGIBLE_BYTES_MAX = 128 * 1024 * 1024
+CATCH_UP_COUNT_MAX = 4_096  # changed items that a filter is asked about again on the event loop: about 1 ms
+UNMODELLED_COUNT_MAX = (
+    20_480  # kept of the items that no model knows: a page of 200 behind all that can be blocked
+)
+FILTER_DRIFT_SHARE = (
+    0.2  # of what passed when a filter's recall was measured: with more or fewer it says nothing any more
+)
+HIDDEN_SHARE_MAX = (
+    0.1  # of a model's rows without any filter: with more, the search is chosen as for a filter
+)
+LIST_WORN_SHARE = 0.875  # of such a list, or of the popular ones: with fewer left of more, it is made anew
+FILTER_LOOK_PERIOD_S = 0.25  # between two looks at filters whose search is yet to be measured or made anew
+assert BLOCKED_COUNT_MAX + PAGE_SIZE_MAX < LIST_WORN_SHARE * UNMODELLED_COUNT_MAX
 TOKEN_CHARS_MAX = 8_192  # the contract's bound of a page token
 RANK_ITEM_COUNT_MAX = 1_000  # the contract's
 

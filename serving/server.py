@@ -86,6 +86,8 @@ async def running(
 def _engine(settings: Settings, clock: Clock, pool: Pool, redis: Redis, reader: RedisReader) -> Engine:
     catalogue = Catalogue()
     models, eligibility = ModelStore(settings.models_dir, pool, clock), EligibilityCache(catalogue)
+    drift = DriftWatch(partial(watched, models, eligibility), DRIFT_SEED)
+    eligibility.recent_vectors = drift.recent
     return Engine(
         catalogue,
         CatalogueFollower(catalogue, pool, clock, CatalogueFile(settings.models_dir)),
@@ -93,7 +95,7 @@ def _engine(settings: Settings, clock: Clock, pool: Pool, redis: Redis, reader: 
         ProfileReader(reader, settings.partition_count),
         Trending(redis, clock),
         eligibility,
-        DriftWatch(partial(watched, models, eligibility), DRIFT_SEED),
+        drift,
         clock,
         os.urandom,
     )
@@ -131,6 +133,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
     _repeat(stack, engine.trending.refresh, limits.TRENDING_PERIOD_S)
     _repeat(stack, engine.models.follow, limits.MODEL_PERIOD_S)
     _repeat(stack, engine.drift.look, LOOK_PERIOD_S)
+    _repeat(stack, engine.eligibility.look, limits.FILTER_LOOK_PERIOD_S)
     settle()
     await place.all_are(LISTENING)
     for name in ("", *SERVICES):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from serving import limits
+from serving.catalogue import Catalogue
 from serving.eligibility import EligibilityCache, Eligible
 from serving.model import LoadedModel, of_arrays
 from tests.integration.serving.models import make_model
@@ -20,6 +21,12 @@ def model_of(version: str, *keys: int) -> LoadedModel:
 
 def passing(eligible: Eligible) -> list[int]:
     return np.flatnonzero(eligible.mask).tolist()
+
+
+def size_of_one(catalogue: Catalogue) -> int:
+    cache = EligibilityCache(catalogue)
+    cache.of(None, "brand:a")
+    return cache.size_bytes
 
 
 def test_of_when_nothing_changed_is_what_was_kept() -> None:
@@ -79,7 +86,7 @@ def test_of_when_there_are_too_many_forgets_what_was_not_asked_for_the_longest(
 ) -> None:
     brands = "abc"
     catalogue = catalogue_of(*(item(i + 1, texts={"brand": brand}) for i, brand in enumerate(brands)))
-    size_bytes = EligibilityCache(catalogue).of(None, "brand:a").size_bytes
+    size_bytes = size_of_one(catalogue)
     monkeypatch.setattr(limits, "ELIGIBLE_BYTES_MAX", 2 * size_bytes)
     cache = EligibilityCache(catalogue)
     a, b = cache.of(None, "brand:a"), cache.of(None, "brand:b")
@@ -94,7 +101,7 @@ def test_of_when_there_are_too_many_forgets_what_was_not_asked_for_the_longest(
 
 def test_of_when_what_is_kept_went_with_the_catalogue_has_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = catalogue_of(item(1, texts={"brand": "a"}), item(2, texts={"brand": "b"}))
-    size_bytes = EligibilityCache(catalogue).of(None, "brand:a").size_bytes
+    size_bytes = size_of_one(catalogue)
     monkeypatch.setattr(limits, "ELIGIBLE_BYTES_MAX", 2 * size_bytes)
     cache = EligibilityCache(catalogue)
     for brand in "ab":
