@@ -85,12 +85,13 @@ class Retriever:
         if not len(self._factors):
             return
         blocked, hidden = np.zeros(1, dtype=np.int32), np.zeros(len(self._factors), dtype=np.uint8)
-        coded = narrowed(self.layout, hidden, len(hidden)) if self.layout else None
-        shown_rows = self.shown_rows_of(hidden, 1 if self.layout is None else len(hidden))
-        if shown_rows is not None:
-            shown_rows.add(blocked, self._factors, self._norms)
+        others = np.ones(len(self._factors), dtype=np.uint8)
+        others[0] = 0
+        coded = narrowed(self.layout, others, 2) if self.layout else None
+        shown_rows = ShownRows(np.zeros(2, dtype=np.int32), 1, coded)
+        self.add_shown(shown_rows, blocked)
         wide = Shown(blocked, plan=self.plan)
-        for shown in (None, Shown(blocked), Shown(blocked, coded), wide):
+        for shown in (None, Shown(blocked), shown_rows.now(), wide):
             self.search(self._factors[0], limits.COUNT, hidden, blocked, shown)
             self.nearest(0, limits.COUNT, hidden, NO_ROWS, shown)
 

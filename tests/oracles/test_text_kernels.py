@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving import text_kernels
-from serving.filters import _signs, _words_holding
+from serving.filters import Words, _holding, _signs
 from serving.texts import TextTable, kept_texts
 from tests.oracles import text_twins
 
@@ -77,8 +77,8 @@ def test_search_and_compare_agree_with_python(texts: list[str], wanted: str) -> 
     table = table_of(texts)
     words = [table.text(number) for number in range(1, table.size)]
     part = wanted.casefold()
-    assert _words_holding(part, table)[1:].tolist() == [text_twins.holds(part, word) for word in words]
-    assert _signs(wanted, table)[1:].tolist() == [text_twins.sign(word, wanted) for word in words]
+    assert _holding(part, Words.of(table))[1:].tolist() == [text_twins.holds(part, word) for word in words]
+    assert _signs(wanted, Words.of(table))[1:].tolist() == [text_twins.sign(word, wanted) for word in words]
 
 
 @pytest.mark.parametrize("seed", range(10))
