@@ -96,49 +96,19 @@ def scan_blocks(
 
 
 @njit(cache=True, nogil=True)
-def copy_lanes(
-    codes: Int32,
-    scales: Float32,
-    unit_scales: Float32,
-    rows: Int32,
-    hidden: Mask,
-    to_codes: Int32,
-    to_scales: Float32,
-    to_unit_scales: Float32,
-    to_rows: Int32,
-) -> int:
-    """Copies the rows that hidden (n,) uint8 leaves from blocks to blocks that have room for them; returns how many.
-
-    codes, to_codes are the blocks' bytes as int32: a group's four dimensions of one row at a time.
-    """
-    width = codes.shape[0] // max(1, rows.shape[0]) * BLOCK_ROW_COUNT
-    size = 0
-    for place in range(rows.shape[0]):
-        row = rows[place]
-        if row < 0 or hidden[row] != 0:
-            continue
-        at = place // BLOCK_ROW_COUNT * width + place % BLOCK_ROW_COUNT
-        to = size // BLOCK_ROW_COUNT * width + size % BLOCK_ROW_COUNT
-        for step in range(0, width, BLOCK_ROW_COUNT):
-            to_codes[to + step] = codes[at + step]
-        to_scales[size], to_unit_scales[size], to_rows[size] = scales[place], unit_scales[place], row
-        size += 1
-    return size
-
-
-@njit(cache=True, nogil=True)
 def put_lanes(
     factors: Float32,
     norms: Float32,
     new_rows: Int32,
-    size: int,
+    place: int,
+    step: int,
     codes: Mask,
     scales: Float32,
     unit_scales: Float32,
     rows: Int32,
     width: int,
 ) -> None:
-    """Puts the codes of new_rows (m,) int32 behind the `size` rows that the blocks hold; they have room for them.
+    """Puts the codes of new_rows (m,) int32 at place, place + step and so on.
 
     As layout.py::encode does it. factors (n, d), norms (n,) float32; codes (b * width,) uint8, a block's `width` bytes
     after the other's; scales, unit_scales, rows (b * BLOCK_ROW_COUNT,).
@@ -149,14 +119,14 @@ def put_lanes(
             largest = max(largest, abs(factors[row, i]))
         scale = largest / np.float32(CODE_MAX)
         divisor = scale if scale > 0 else np.float32(1.0)
-        start = size // BLOCK_ROW_COUNT * width + size % BLOCK_ROW_COUNT * GROUP_DIMENSION_COUNT
+        start = place // BLOCK_ROW_COUNT * width + place % BLOCK_ROW_COUNT * GROUP_DIMENSION_COUNT
         for i in range(width // BLOCK_ROW_COUNT):
             code = int(np.rint(factors[row, i] / divisor)) if i < factors.shape[1] else 0
             group = i // GROUP_DIMENSION_COUNT * BLOCK_ROW_COUNT * GROUP_DIMENSION_COUNT
             codes[start + group + i % GROUP_DIMENSION_COUNT] = np.uint8(code + CODE_ZERO)
-        scales[size], rows[size] = scale, row
-        unit_scales[size] = scale / norms[row] if norms[row] > 0 else np.float32(0.0)
-        size += 1
+        scales[place], rows[place] = scale, row
+        unit_scales[place] = scale / norms[row] if norms[row] > 0 else np.float32(0.0)
+        place += step
 
 
 @njit(cache=True, nogil=True)

@@ -38,6 +38,9 @@ SHOWN_ROWS_MAX = (
 SHOWN_SHARE_MAX = 0.25  # of all rows: where more pass, a wider search is as good, and stops early
 SHOWN_ROOM_PART = 8  # of the rows that pass: for those that pass later, until they are copied anew
 SHOWN_ROOM_MIN = 64
+# Of more rows than these, the ones of largest norm are copied (5 MB), where the norms fall to so little of that of the last
+# of the best COUNT: on a million items of norms as real ones, filters of any kind left the exact best 100 among them.
+SHOWN_HEAD_ROWS, SHOWN_HEAD_NORM_MAX, SHOWN_HEAD_ROOM = 65_536, 0.35, 4_096
 SHOWN_EXACT_ROWS_MAX = 1_024  # so few are scanned in float32: 30 us, and nothing to copy
 SHARE_SAMPLE_COUNT = 1_024  # rows looked at to see which share of them is hidden
 SHARE_SEARCH_COUNT = 256  # searches that go by one such look

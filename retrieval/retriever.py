@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from retrieval import kernels, limits
 from retrieval.lanes import BLOCK_ROW_COUNT, GROUP_DIMENSION_COUNT
 from retrieval.layout import Layout
-from retrieval.plan import EXACT, HEAD_CELLS, Plan, plan_of
-from retrieval.shown import Shown, ShownRows, narrowed, shown_of, shown_rows_of
+from retrieval.plan import EXACT, HEAD, HEAD_CELLS, Plan, plan_of
+from retrieval.shown import Shown, ShownRows, Vectors, keeps_rows, shown_rows_of
 from vectorizer import ModelArrays
 from vectorizer.key_set import KeySet
 
@@ -25,6 +25,7 @@ NO_MASK: Mask = np.zeros(0, dtype=np.uint8)  # nothing is hidden
 NO_ROWS: Int32 = np.zeros(0, dtype=np.int32)
 _NO_FLOATS: Float32 = np.zeros(0, dtype=np.float32)
 _PAGE_BYTES = 4_096  # of the memory that files are mapped in
+_ALL = Plan(HEAD, survivors=limits.WHOLE_SURVIVOR_COUNT)  # what a bound by norm leaves of it
 _WIDER = 4  # how much wider a search that found too few tries again
 
 
@@ -54,6 +55,7 @@ class Retriever:
         self.layout = layout
         self.row_count = 0  # rows that the last search has scanned
         self._factors, self._norms = factors, norms
+        self._model = Vectors(factors, norms)
         self._falling = norms if np.all(np.diff(norms) <= 0) else _NO_FLOATS
         if layout is not None and len(self._falling) != len(norms):
             raise ValueError("its rows do not lie by falling norm")
@@ -85,11 +87,8 @@ class Retriever:
         if not len(self._factors):
             return
         blocked, hidden = np.zeros(1, dtype=np.int32), np.zeros(len(self._factors), dtype=np.uint8)
-        others = np.ones(len(self._factors), dtype=np.uint8)
-        others[0] = 0
-        coded = narrowed(self.layout, others, 2) if self.layout else None
-        shown_rows = ShownRows(np.zeros(2, dtype=np.int32), 1, coded)
-        self.add_shown(shown_rows, blocked)
+        shown_rows = ShownRows(blocked, 1, self._model, self.layout is not None, complete=True)
+        shown_rows.add(blocked)
         wide = Shown(blocked, plan=self.plan)
         for shown in (None, Shown(blocked), shown_rows.now(), wide):
             self.search(self._factors[0], limits.COUNT, hidden, blocked, shown)
@@ -97,15 +96,16 @@ class Retriever:
 
     def shown_of(self, hidden: Mask, count: int) -> Shown | None:
         """What to search in while hidden (n,) uint8 leaves `count` rows; None where these are too many. O(n): to be kept."""
-        return shown_of(hidden, count, None if self.plan.kind == EXACT else self.layout)
+        found = self.shown_rows_of(hidden, count) if keeps_rows(count, len(hidden), self._is_coded) else None
+        return found.now() if found else None
 
     def shown_rows_of(self, hidden: Mask, count: int) -> ShownRows | None:
-        """The same, with room for rows that pass later."""
-        return shown_rows_of(hidden, count, None if self.plan.kind == EXACT else self.layout)
+        """The same, or the ones of largest norm where they are too many; with room for rows that pass later."""
+        return shown_rows_of(hidden, count, self._model, self._is_coded)
 
-    def add_shown(self, shown: ShownRows, rows: Int32) -> bool:
-        """Takes rows (m,) int32 in that pass now; False where there is no room for them."""
-        return shown.add(rows, self._factors, self._norms)
+    @property
+    def _is_coded(self) -> bool:
+        return self.plan.kind != EXACT and self.layout is not None
 
     def exact(self, vector: Float32, count: int, hidden: Mask = NO_MASK) -> Int32:
         """What `search` would find if it looked at every row in float32."""
@@ -150,8 +150,8 @@ class Retriever:
         else:
             blocked_rows = np.append(blocked_rows, np.int32(of))
             vector = self._factors[of]
-        if shown is not None and shown.plan is not None:
-            shown = None  # that plan is one for inner products
+        if shown is not None and (shown.plan is not None or not shown.complete):
+            shown = None  # that is one for inner products
         found = self._run(vector, count, hidden, blocked_rows, shown, self._norms, 1.0)
         return found[self._norms[found] > 0]  # zeros have no direction
 
@@ -166,14 +166,17 @@ class Retriever:
         width: float,
     ) -> Int32:
         plan = self.plan if shown is None or shown.plan is None else shown.plan
-        count = min(count, len(self._factors) if shown is None or shown.plan else len(shown.rows))
+        within = shown is not None and shown.plan is None and shown.complete
+        count = min(count, len(shown.rows) if shown is not None and within else len(self._factors))
         if count <= 0:
             return NO_ROWS
         table = self._blocked.of(blocked) if len(blocked) else NO_ROWS
         if shown is not None and shown.layout is not None:
             size = self._by_codes(
-                vector, count, shown.layout, hidden, table, weights, (shown.layout.block_count, 0)
+                vector, count, shown.layout, hidden, table, weights, (shown.layout.block_count, 0), _ALL
             )
+            if size < count and not shown.complete:  # too many of its rows are blocked, or hidden since
+                return self._run(vector, count, hidden, blocked, None, weights, width)
         elif plan.kind == EXACT or self.layout is None or (shown is not None and shown.plan is None):
             rows = None if shown is None or shown.plan else shown.rows
             size = self._exactly(vector, count, hidden, table, rows, weights)
@@ -210,14 +213,14 @@ class Retriever:
         table: Int32,
         weights: Float32,
         widths: tuple[int, int],
-        plan: Plan | None = None,
+        plan: Plan,
     ) -> int:
-        """Searches the layout's codes: the blocks of its head and the cells that `widths` says; without a plan all of its head."""
-        survivors = max((plan or self.plan).survivors, count + count // 4)
+        """Searches the layout's codes: the blocks of its head and the cells that `widths` says, those that the plan's slack leaves."""
+        survivors = max(plan.survivors, count + count // 4)
         self._reserve(survivors)
         scale, bias = kernels.quantise(vector, self._query)
         (head, probes), reach = widths, math.inf
-        if plan is not None and not len(weights):
+        if not len(weights):
             reach = float(np.linalg.norm(vector)) / float(scale) * plan.slack
         sampled = True
         while True:

@@ -1,7 +1,8 @@
 """What a filter leaves, kept for the searches that come with it: its rows, and their codes side by side; or how to look for them.
 
 Where one row in thirty passes, a scan of all codes pays for the other twenty-nine. The few that pass are copied once per
-filter, and each search then scans nothing else. Where many pass, all codes are scanned, or fewer by a plan of the filter's own.
+filter, and each search then scans nothing else. Where many pass, those of largest norm are: with norms as iALS leaves them,
+the best for anyone are among them. Else all codes are scanned, or fewer by a plan of the filter's own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval import kernels, limits
-from retrieval.lanes import BLOCK_ROW_COUNT
+from retrieval.lanes import BLOCK_ROW_COUNT, GROUP_DIMENSION_COUNT
 from retrieval.layout import Layout
 from retrieval.plan import Plan
 
@@ -21,6 +22,15 @@ Int32 = NDArray[np.int32]
 Mask = NDArray[np.uint8]
 
 NO_ROWS: Int32 = np.zeros(0, dtype=np.int32)
+NO_LAST = 2**31 - 1  # above every row
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A model's rows, by falling norm."""
+
+    factors: Float32  # (n, d)
+    norms: Float32  # (n,)
 
 
 @dataclass(frozen=True)
@@ -28,10 +38,13 @@ class Shown:
     """Where to search: in these rows, or by this plan. What is hidden is left out either way."""
 
     rows: Int32  # (s,) int32
-    layout: Layout | None = None  # theirs alone, without cells; None: they are scanned in float32
+    layout: Layout | None = (
+        None  # theirs alone, without cells, by falling norm; None: they are scanned in float32
+    )
     plan: Plan | None = (
         None  # all rows' codes are searched by it, as wide as it says, whatever share is hidden
     )
+    complete: bool = True  # whether the rows are all that pass, or only those of largest norm
 
     @property
     def size_bytes(self) -> int:
@@ -40,10 +53,27 @@ class Shown:
 
 
 class ShownRows:
-    """A Shown of rows that takes more rows in, as long as there is room for them."""
+    """A Shown of rows that takes more rows in, as long as there is room for them: in front, where no bound leaves them out."""
 
-    def __init__(self, rows: Int32, size: int, layout: Layout | None) -> None:
-        self._rows, self._size, self._layout = rows, size, layout
+    def __init__(self, rows: Int32, room: int, model: Vectors, coded: bool, complete: bool) -> None:
+        self._model, self._complete = model, complete
+        self._last = int(rows[-1]) if len(rows) and not complete else NO_LAST
+        room = -(-room // BLOCK_ROW_COUNT) * BLOCK_ROW_COUNT
+        self._first = room  # the place of the first row
+        self._rows = np.full(-(-(room + len(rows)) // BLOCK_ROW_COUNT) * BLOCK_ROW_COUNT, -1, dtype=np.int32)
+        self._end = room + len(rows)
+        self._layout = _empty(self._rows, model.factors.shape[1]) if coded else None
+        if self._layout is not None:
+            self._put(rows, room, 1)
+            starts = rows[::BLOCK_ROW_COUNT]
+            self._layout.norms[room // BLOCK_ROW_COUNT :] = model.norms[starts]
+        else:
+            self._rows[room : self._end] = rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether these are all the rows that pass."""
+        return self._complete
 
     @property
     def size_bytes(self) -> int:
@@ -51,60 +81,75 @@ class ShownRows:
 
     def now(self) -> Shown:
         """The rows so far."""
-        rows = self._rows[: self._size]
-        if self._layout is None:
-            return Shown(rows)
-        blocks = -(-self._size // BLOCK_ROW_COUNT)
-        lanes = blocks * BLOCK_ROW_COUNT
-        own = self._layout
+        rows, own = self._rows[self._first : self._end], self._layout
+        if own is None:
+            return Shown(rows, complete=self._complete)
+        block = self._first // BLOCK_ROW_COUNT
+        lanes = block * BLOCK_ROW_COUNT
         part = replace(
             own,
-            codes=own.codes[:blocks],
-            scales=own.scales[:lanes],
-            unit_scales=own.unit_scales[:lanes],
-            rows=own.rows[:lanes],
-            norms=own.norms[:blocks],
-            starts=np.array([blocks], dtype=np.int32),
+            codes=own.codes[block:],
+            scales=own.scales[lanes:],
+            unit_scales=own.unit_scales[lanes:],
+            rows=own.rows[lanes:],
+            norms=own.norms[block:],
+            starts=np.array([own.block_count - block], dtype=np.int32),
         )
-        return Shown(rows, part)
+        return Shown(rows, part, complete=self._complete)
 
-    def add(self, rows: Int32, factors: Float32, norms: Float32) -> bool:
-        """Takes rows (m,) in that are not there yet; False, and nothing is changed, where there is no room for them.
-
-        factors (n, d) and norms (n,) float32 are the model's.
-        """
-        size = self._size + len(rows)
-        if size > len(self._rows):
+    def add(self, rows: Int32) -> bool:
+        """Takes rows (m,) in that are not there yet; False, and nothing is changed, where there is no room for them."""
+        rows = rows[rows < self._last]  # of small norms, as all those that are left out
+        if len(rows) > self._first:
             return False
-        self._rows[self._size : size] = rows
-        own = self._layout
-        if own is not None:
-            codes = own.codes.reshape(-1)
-            kernels.put_lanes(
-                factors,
-                norms,
-                rows,
-                self._size,
-                codes,
-                own.scales,
-                own.unit_scales,
-                own.rows,
-                own.codes.shape[1],
-            )
-        self._size = size
+        if self._layout is not None:
+            self._put(rows, self._first - 1, -1)
+        else:
+            self._rows[self._first - len(rows) : self._first] = rows
+        self._first -= len(rows)
         return True
 
+    def _put(self, rows: Int32, place: int, step: int) -> None:
+        own = self._layout
+        assert own is not None
+        kernels.put_lanes(
+            self._model.factors, self._model.norms, rows, place, step, own.codes.reshape(-1), own.scales, own.unit_scales,
+            own.rows, own.codes.shape[1],
+        )  # fmt: skip
 
-def shown_rows_of(hidden: Mask, count: int, layout: Layout | None) -> ShownRows | None:
-    """The `count` rows at which hidden (n,) uint8 is 0; None where they are too many to be kept. O(n)."""
-    if not keeps_rows(count, len(hidden), layout is not None):
+
+def shown_rows_of(hidden: Mask, count: int, model: Vectors, coded: bool) -> ShownRows | None:
+    """The `count` rows at which hidden (n,) uint8 is 0, by falling norm; of too many the first, if the rest are much shorter.
+
+    None where neither will do. O(n).
+    """
+    if keeps_rows(count, len(hidden), coded):
+        exact = not coded or count <= limits.SHOWN_EXACT_ROWS_MAX
+        rows = np.flatnonzero(hidden == 0).astype(np.int32)
+        room = count // limits.SHOWN_ROOM_PART + limits.SHOWN_ROOM_MIN
+        return ShownRows(rows, room, model, not exact, complete=True)
+    rows = np.flatnonzero(hidden == 0)[: limits.SHOWN_HEAD_ROWS].astype(np.int32)
+    first, last = rows[min(len(rows), limits.COUNT) - 1], rows[-1]
+    if not coded or model.norms[last] > limits.SHOWN_HEAD_NORM_MAX * model.norms[first]:
         return None
-    exact = layout is None or count <= limits.SHOWN_EXACT_ROWS_MAX
-    most = limits.SHOWN_EXACT_ROWS_MAX if exact and layout is not None else limits.SHOWN_ROWS_MAX
-    room = max(count, min(most, count + count // limits.SHOWN_ROOM_PART + limits.SHOWN_ROOM_MIN))
-    rows = np.full(room, -1, dtype=np.int32)
-    rows[:count] = np.flatnonzero(hidden == 0)
-    return ShownRows(rows, count, None if exact or layout is None else narrowed(layout, hidden, room))
+    return ShownRows(rows, limits.SHOWN_HEAD_ROOM, model, coded=True, complete=False)
+
+
+def _empty(rows: Int32, factor_count: int) -> Layout:
+    width = -(-factor_count // GROUP_DIMENSION_COUNT) * GROUP_DIMENSION_COUNT * BLOCK_ROW_COUNT
+    blocks, none = len(rows) // BLOCK_ROW_COUNT, np.zeros(0, dtype=np.float32)
+    return Layout(
+        np.zeros((blocks, width), dtype=np.uint8),
+        np.zeros(len(rows), dtype=np.float32),
+        np.zeros(len(rows), dtype=np.float32),
+        rows,
+        np.full(blocks, np.inf, dtype=np.float32),
+        np.array([blocks], dtype=np.int32),
+        np.zeros((0, width), dtype=np.uint8),
+        none,
+        NO_ROWS,
+        none,
+    )
 
 
 def keeps_rows(count: int, row_count: int, coded: bool) -> bool:
@@ -112,28 +157,3 @@ def keeps_rows(count: int, row_count: int, coded: bool) -> bool:
     if count > limits.SHOWN_ROWS_MAX:
         return False
     return not coded or count <= max(limits.SHOWN_EXACT_ROWS_MAX, limits.SHOWN_SHARE_MAX * row_count)
-
-
-def shown_of(hidden: Mask, count: int, layout: Layout | None) -> Shown | None:
-    """As `shown_rows_of`, for who adds none."""
-    found = shown_rows_of(hidden, count, layout)
-    return found.now() if found else None
-
-
-def narrowed(layout: Layout, hidden: Mask, room: int) -> Layout:
-    """The layout of the rows that hidden leaves, all of them head, in the order in which they lie in `layout`; room for `room`."""
-    block_count = -(-room // BLOCK_ROW_COUNT)
-    codes = np.zeros((block_count, layout.codes.shape[1]), dtype=np.uint8)
-    scales = np.zeros(block_count * BLOCK_ROW_COUNT, dtype=np.float32)
-    units, rows = scales.copy(), np.full(len(scales), -1, dtype=np.int32)
-    kernels.copy_lanes(
-        layout.codes.reshape(-1).view(np.int32), layout.scales, layout.unit_scales, layout.rows, hidden,
-        codes.reshape(-1).view(np.int32), scales, units, rows,
-    )  # fmt: skip
-    norms = np.ones(block_count, dtype=np.float32)  # in no order: a scan of them does not stop early
-    starts = np.array([block_count], dtype=np.int32)
-    none = slice(0, 0)
-    return Layout(
-        codes, scales, units, rows, norms, starts,
-        layout.cell_codes[none], layout.cell_scales[none], layout.cell_rows[none], layout.cell_norms[none],
-    )  # fmt: skip

@@ -33,14 +33,16 @@ def tuned(retriever: Retriever, hidden: Mask, shown: Shown | None, queries: Floa
     """
     lowest = [_lowest(retriever, query, hidden) for query in queries]
     found = _measured(retriever, hidden, shown, queries, lowest)
-    if shown is None or shown.plan is None:
+    if shown is None or (shown.plan is None and (shown.complete or found.holds)):
         return Tuned(shown, float(found.recalls.mean()))
+    everything = Shown(NO_ROWS, plan=whole(retriever))
+    best = _measured(retriever, hidden, everything, queries, lowest)
     for plan in _cheaper(retriever, hidden):
         way = Shown(NO_ROWS, plan=plan)
         tried = _measured(retriever, hidden, way, queries, lowest)
-        if tried.row_count <= limits.FILTER_ROWS_SHARE_MAX * found.row_count and tried.holds:
+        if tried.row_count <= limits.FILTER_ROWS_SHARE_MAX * best.row_count and tried.holds:
             return Tuned(way, float(tried.recalls.mean()))
-    return Tuned(shown, float(found.recalls.mean()))
+    return Tuned(everything, float(best.recalls.mean()))
 
 
 @dataclass(frozen=True)

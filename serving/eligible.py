@@ -103,6 +103,7 @@ class Kept:
     tuned: Shown | None  # a plan of this filter's own, once it was measured
     popular: Listed
     unmodelled: Listed
+    derived_count: int  # how many passed when it was derived
     measured_count: int = -1  # how many passed when recall was measured
     by_users: bool = False  # whether it was measured on users' vectors
     worn: bool = field(
@@ -137,12 +138,7 @@ class Kept:
         more, more_rows, count = change_keys(keys, rows, passes, self.mask, self.marks, was, gained)
         self.eligible.count += more
         self.hidden_count -= more_rows
-        if (
-            model is not None
-            and count
-            and self.rows
-            and not model.retriever.add_shown(self.rows, gained[:count])
-        ):
+        if count and self.rows and not self.rows.add(gained[:count]):
             self.rows, self.worn = None, True
         unknown = np.where(rows < 0, -catalogue.created_s[keys], np.nan)
         self.unmodelled.change(keys, unknown, was, passes)
@@ -159,7 +155,9 @@ class Kept:
         found.hidden = self.marks if self.hidden_count else NOT_HIDDEN
         found.popular_keys = self.popular.keys[: self.popular.size]
         found.unmodelled_keys = self.unmodelled.keys[: self.unmodelled.size]
-        if abs(found.count - self.measured_count) > limits.FILTER_DRIFT_SHARE * self.measured_count:
+        if self.rows and not self.rows.complete and self._differs(self.derived_count):
+            self.worn = True  # other rows may be among those of largest norm
+        if self._differs(self.measured_count):
             self.tuned, self.measured_count, found.estimated_recall = None, -1, None
         found.shown = self._shown(model)
         found.mode = self._mode()
@@ -186,16 +184,19 @@ class Kept:
         self.settle(len(self.eligible.mask), model)
         self.worn = False
 
+    def _differs(self, count: int) -> bool:
+        return abs(self.eligible.count - count) > limits.FILTER_DRIFT_SHARE * count
+
     def _shown(self, model: LoadedModel | None, tuned: bool = True) -> Shown | None:
         if model is None or not self.hidden_count:
             return None
-        if self.rows is not None:
+        if self.rows is not None and self.rows.complete:
             return self.rows.now()
         if self.tuned is not None and tuned:
             return self.tuned
         if not self.filtered and self.hidden_count < limits.HIDDEN_SHARE_MAX * len(self.marks):
             return None  # few are out of stock, whatever the user likes: the model's plan allows for them
-        return self.everything
+        return self.rows.now() if self.rows is not None else self.everything
 
     def _mode(self) -> FilterMode.ValueType:
         shown = self.eligible.shown
@@ -203,11 +204,11 @@ class Kept:
             return FilterMode.FILTER_MODE_NONE
         if self.everything is None or (shown and not shown.plan and not shown.layout):
             return FilterMode.FILTER_MODE_EXACT
-        scans = shown is not None and (shown.layout is not None or shown is self.everything)
+        scans = shown is not None and shown.complete and (not shown.plan or shown == self.everything)
         return FilterMode.FILTER_MODE_SCAN if scans else FilterMode.FILTER_MODE_WIDENED
 
     def _could_keep_rows(self, model: LoadedModel | None) -> bool:
-        if model is None or self.rows is not None or not self.hidden_count:
+        if model is None or (self.rows and self.rows.complete) or not self.hidden_count:
             return False
         shown_count = len(self.marks) - self.hidden_count
         return keeps_rows(shown_count + shown_count // 3, len(self.marks), self.everything is not None)
@@ -251,6 +252,7 @@ def derive(
         None,
         popular,
         new,
+        eligible.count,
     )
     kept.settle(len(mask), model)
     kept.worn = False

@@ -10,8 +10,8 @@ from numba import njit
 
 from retrieval import kernels, lanes
 from retrieval.lanes import BLOCK_ROW_COUNT, CODE_ZERO
-from retrieval.layout import encode, lay_out
-from retrieval.shown import narrowed
+from retrieval.layout import encode
+from retrieval.shown import ShownRows, Vectors
 from tests.oracles import retrieval_twins as twins
 from vectorizer.key_set import KeySet
 
@@ -92,27 +92,27 @@ def test_quantise_when_vector_has_an_odd_length_fills_with_zeros() -> None:
     assert scale == pytest.approx(2 / 127)
 
 
-@pytest.mark.parametrize("cells", [False, True])
-def test_copy_lanes_leaves_what_coding_the_rows_alone_gives(cells: bool) -> None:
+@pytest.mark.parametrize("share", [0.9, 0.2, 0.01])
+def test_shown_rows_when_some_come_later_are_what_coding_the_rows_alone_gives(share: float) -> None:
     group_count = 3
     random = np.random.default_rng(8)
     factors = random.normal(size=(500, 10)).astype(np.float32)
     norms = np.linalg.norm(factors, axis=1).astype(np.float32)
-    whole = lay_out(
-        encode(factors, norms),
-        100,
-        random.integers(0, 7, 500).astype(np.int32) if cells else None,
-        factors[:7],
-    )
-    for share in (0.9, 0.2, 0.0, 1.0):
-        hidden = (random.random(500) >= share).astype(np.uint8)
-        own = narrowed(whole, hidden, int(np.count_nonzero(hidden == 0)))
-        shown = own.rows[own.rows >= 0]
-        assert sorted(shown.tolist()) == np.flatnonzero(hidden == 0).tolist()
-        alone = lay_out(encode(factors[shown], norms[shown]), len(shown), None, factors[:0])
-        for name in ("scales", "unit_scales", "starts"):
-            np.testing.assert_array_equal(getattr(own, name), getattr(alone, name))
-        shape = (own.block_count, group_count, BLOCK_ROW_COUNT, 4)
-        filled = (own.rows >= 0).reshape(own.block_count, BLOCK_ROW_COUNT)
-        found, expected = (each.codes.reshape(shape).transpose(0, 2, 1, 3)[filled] for each in (own, alone))
-        np.testing.assert_array_equal(found, expected)
+    order = np.argsort(-norms)
+    factors, norms = np.ascontiguousarray(factors[order]), norms[order]
+    passing = np.flatnonzero(random.random(500) < share).astype(np.int32)
+    kept = ShownRows(passing[:-2], 40, Vectors(factors, norms), coded=True, complete=True)
+    assert kept.add(passing[-2:-1])
+    assert kept.add(passing[-1:])
+    shown = kept.now()
+    own = shown.layout
+    assert own is not None
+    assert sorted(shown.rows.tolist()) == sorted(own.rows[own.rows >= 0].tolist()) == passing.tolist()
+    filled = own.rows >= 0
+    alone = encode(factors[own.rows[filled]], norms[own.rows[filled]])
+    np.testing.assert_array_equal(own.scales[filled], alone.scales)
+    codes = own.codes.reshape(own.block_count, group_count, BLOCK_ROW_COUNT, 4).transpose(0, 2, 1, 3)
+    np.testing.assert_array_equal(codes.reshape(len(filled), -1)[filled], alone.codes)
+    lowest = np.where(filled, norms[own.rows], 0).reshape(-1, BLOCK_ROW_COUNT).max(axis=1)
+    assert np.all(own.norms >= lowest)
+    assert not kept.add(np.zeros(100, dtype=np.int32))  # there is no room
