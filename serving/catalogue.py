@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from serving import limits
 from serving.change_log import ChangeLog
 from serving.columns import ListColumn, NumberColumn, State, TextColumn
-from serving.expiry import NEVER_S, Expiries
+from serving.expiry import NEVER_S as NEVER_S
+from serving.expiry import Expiries
 from serving.rooms import lengthened, room_for, store
 from serving.texts import TextTable
 

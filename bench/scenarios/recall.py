@@ -24,7 +24,7 @@ ROUNDS = 2
 
 def recall(context: Context) -> Found:
     """Mean recall@200 over the data set's queries, through the retriever that serving opens."""
-    keys, retriever, params = _opened(context)
+    keys, retriever, params = opened(context)
     shares, times_us = _searched(context, keys, retriever)
     details = {
         "queries": len(shares),
@@ -40,7 +40,7 @@ def recall(context: Context) -> Found:
 
 def sweep(context: Context, with_hnswlib: bool) -> Found:
     """The same retriever at other widths, and hnswlib alone beside it, for the report."""
-    keys, retriever, _ = _opened(context)
+    keys, retriever, _ = opened(context)
     plan, points = retriever.plan, []
     heads = [int(plan.head_count * share) for share in HEAD_SHARES] if plan.head_count else [0]
     for head in heads:
@@ -62,7 +62,8 @@ def _hnswlib(context: Context) -> dict[str, list[dict[str, float]]]:
     return {SPACE: [{"ef": p["ef"], "recall": p["recall_at_200"], "us": p["us_p50"]} for p in points]}
 
 
-def _opened(context: Context) -> tuple[NDArray[np.int32], Retriever, Any]:
+def opened(context: Context) -> tuple[NDArray[np.int32], Retriever, Any]:
+    """The published model's keys by row, the retriever that serving opens, and the model's params."""
     path = max(path for path in context.system.settings.models_dir.iterdir() if path.name[0] != ".")
     opened = bundle.open_bundle(path, verify=False)
     model = ModelArrays.from_arrays(opened.arrays, opened.manifest.params)
