@@ -24,9 +24,7 @@ class Bounds:
     waiting_first: int = (
         64  # where it starts, and returns to in calm: what comes in while the process stands still for 80 ms
     )
-    wait_s_max: float = (
-        0.02  # twice that is still a fast page; less would refuse bursts that are over at once
-    )
+    wait_s_max: float = 0.01  # a page has that to spare; bursts pass, since the limit is higher in calm
     open_max: int = 1_024  # waiting and running: memory, when a store is slow
     sheddable_share: float = 0.5  # of the limit: what may be shed leaves the other half to the rest
     marks: int = 8  # a decision, five of them a second under load
@@ -104,7 +102,9 @@ class Limiter:
         self._waits += 1
         self._waited_s += wait_s
         bounds = self.bounds
-        if self._waited_s > bounds.marks * bounds.wait_s_max:  # as soon as that is certain: slow calls make few marks
+        if (
+            self._waited_s > bounds.marks * bounds.wait_s_max
+        ):  # as soon as that is certain: slow calls make few marks
             self.limit = max(float(bounds.waiting_min), self.limit * bounds.decrease)
         elif self._waits < bounds.marks:
             return
