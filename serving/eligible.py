@@ -56,6 +56,7 @@ class Listed:
     size: int
     more: bool  # whether more pass than are listed
     count_max: int
+    fixed: bool  # whether a key's value never changes
 
     @property
     def is_worn(self) -> bool:
@@ -68,7 +69,7 @@ class Listed:
             room = min(self.count_max, room_for(self.size + len(keys)))
             self.keys, self.values = lengthened(self.keys, room, 0), lengthened(self.values, room, 0)
         self.size, self.more = change_list(
-            keys, values, was, passes, self.keys, self.values, self.size, self.more
+            keys, values, was, passes, self.keys, self.values, self.size, self.more, self.fixed
         )
 
 
@@ -227,7 +228,7 @@ def derive(
     bitmap = source if isinstance(source, Bitmap) else source.filled()
     mask = bitmap.mask() & view.usable
     unmodelled, marks, shown_count, rows = mask.copy(), NOT_HIDDEN.copy(), 0, None
-    popular, everything = _listed(NO_KEYS, np.zeros(0), limits.POPULAR_COUNT_MAX, False), None
+    popular, everything = _listed(NO_KEYS, np.zeros(0), limits.POPULAR_COUNT_MAX, False, fixed=True), None
     if model is not None:
         plan = whole(model.retriever)
         everything = Shown(NO_ROWS, plan=plan) if plan else None
@@ -264,7 +265,7 @@ def _popular(model: LoadedModel, marks: Marks) -> Listed:
     size, more = first_shown(model.arrays.popularity_order, marks, rows)
     values, keys = _unpopularity(model, rows[:size]), model.arrays.item_keys[rows[:size]]
     order = np.lexsort((-keys, values))
-    return _listed(keys[order], values[order], limits.POPULAR_COUNT_MAX, more)
+    return _listed(keys[order], values[order], limits.POPULAR_COUNT_MAX, more, fixed=True)
 
 
 def _newest(keys: NDArray[np.int64], created_s: NDArray[np.float64]) -> Listed:
@@ -275,8 +276,8 @@ def _newest(keys: NDArray[np.int64], created_s: NDArray[np.float64]) -> Listed:
         keys = keys[created_s[keys] >= oldest_s]
     # Ties by key, the later upsert first: the order does not depend on how the database returned the rows.
     order = np.lexsort((-keys, -created_s[keys]))[:room]
-    return _listed(keys[order].astype(np.int32), -created_s[keys[order]], room, more)
+    return _listed(keys[order].astype(np.int32), -created_s[keys[order]], room, more, fixed=False)
 
 
-def _listed(keys: Keys, values: NDArray[np.float64], count_max: int, more: bool) -> Listed:
-    return Listed(keys, values, len(keys), more, count_max)
+def _listed(keys: Keys, values: NDArray[np.float64], count_max: int, more: bool, fixed: bool) -> Listed:
+    return Listed(keys, values, len(keys), more, count_max, fixed)

@@ -63,10 +63,12 @@ def _place_of(value: float, key: int, keys: Keys, values: Values, size: int) -> 
 
 
 @njit(cache=True, nogil=True)
-def _taken_out(key: int, value: float, keys: Keys, values: Values, size: int) -> int:
-    """The list without the key, whose value may have been another; returns its size."""
+def _taken_out(key: int, value: float, keys: Keys, values: Values, size: int, fixed: bool) -> int:
+    """The list without the key, whose value may have been another unless they are fixed; returns its size."""
     at = _place_of(value, key, keys, values, size)
     if at == size or keys[at] != key:
+        if fixed:
+            return size
         at = 0
         while at < size and keys[at] != key:
             at += 1
@@ -104,11 +106,12 @@ def change_list(
     values: Values,
     size: int,
     more: bool,
+    fixed: bool,
 ) -> tuple[int, bool]:
     """Keeps a list of the first passing keys by rising value; returns its size, and whether more pass than it holds.
 
     changed (m,) int32 with changed_values (m,) float64, NaN for keys that do not belong here; was, passes (m,) bool;
-    keys (room,) int32 and values (room,) float64 are the list, `size` long.
+    keys (room,) int32 and values (room,) float64 are the list, `size` long; `fixed`: a key's value never changes.
     """
     for i in range(changed.shape[0]):
         key, value = changed[i], changed_values[i]
@@ -118,7 +121,7 @@ def change_list(
             at = _place_of(value, key, keys, values, size)
             if passes[i] and at < size and keys[at] == key and values[at] == value:
                 continue
-            size = _taken_out(key, value, keys, values, size)
+            size = _taken_out(key, value, keys, values, size, fixed)
         if passes[i]:
             size, more = _put_in(key, value, keys, values, size, more)
     return size, more
