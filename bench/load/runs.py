@@ -47,9 +47,11 @@ def flood_run(
         raise ValueError("a flood is of gRPC calls: give a target that starts with grpc://")
     schedule = draw(rate, plan.seconds, plan.warm_up_s, len(plan.users), plan.seed, arrivals)
     requests = requests_of(target.path, plan.users)
-    return {"offered_per_s": rate} | flood.run(
-        target, schedule, requests, plan.connections, sheddable_share, plan.seed
-    )
+    try:
+        found = flood.run(target, schedule, requests, plan.connections, sheddable_share, plan.seed)
+    except OSError as error:
+        raise ValueError(f"{target.name} does not take the calls: {error}") from None
+    return {"offered_per_s": rate} | found
 
 
 def closed_run(target: Target, plan: Plan, count: int) -> LoadResult:
