@@ -202,10 +202,13 @@ class Fronted:
     async def listen(self, address: str, shares_port: bool) -> int:
         """Takes connections at `address`; returns the port. Raises StateError."""
         host, _, port = address.rpartition(":")
+        hosts = [host.strip("[]")]
+        if hosts == ["::"]:
+            hosts.append("0.0.0.0")  # noqa: S104 -- as gRPC does: who asks for all addresses means both families
         loop = asyncio.get_running_loop()
         try:
             self._listening = await loop.create_server(
-                self._door.client, host.strip("[]"), int(port), backlog=BACKLOG_MAX, reuse_port=shares_port
+                self._door.client, hosts, int(port), backlog=BACKLOG_MAX, reuse_port=shares_port
             )
         except OSError:
             raise _unheard(address) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from bench.load import flood, schedule, target
+from bench.processes import free_port
 from runtime import metrics
 from runtime.errors import StateError
 from runtime.limiter import Bounds, Limiter
@@ -196,6 +198,19 @@ async def test_server_when_it_stops_ends_its_connections_and_takes_no_new_ones()
 async def test_start_when_the_port_is_taken_says_so(running: Running) -> None:
     with pytest.raises(StateError, match=f":{running.port} can't be listened on"):
         await start_server(f"127.0.0.1:{running.port}", Echo().add, limiter=Limiter())
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+async def test_server_when_it_binds_all_addresses_is_reached_by_both_families() -> None:
+    echo, port = Echo(), free_port()
+    try:
+        server, _, _ = await start_server(f"[::]:{port}", echo.add, limiter=Limiter())
+    except StateError:
+        pytest.skip("the host has no IPv6")
+    for host in ("127.0.0.1", "[::1]"):
+        async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
+            assert (await Running(echo, Limiter(), port, channel).call()).value == b"hello"
+    await server.stop(None)
 
 
 async def test_flood_when_far_too_many_come_ends_every_call_with_an_answer_or_a_refusal(
