@@ -38,8 +38,8 @@ FILTER_PARSED_COUNT_MAX = 1_024  # parsed filters kept: at most 1,024 characters
 BITMAP_BYTES_MAX = (
     32 * 1024 * 1024
 )  # of compiled filters: 256 for a million items, thousands for a small shop
-# Of what filters leave of a model's rows: ten to sixty for a million items, thousands for a small shop.
-ELIGIBLE_BYTES_MAX = 128 * 1024 * 1024
+# Of what filters leave of a model's rows: twenty to a hundred for a million items, thousands for a small shop.
+ELIGIBLE_BYTES_MAX = 256 * 1024 * 1024
 CATCH_UP_COUNT_MAX = 4_096  # changed items that a filter is asked about again on the event loop: about 1 ms
 UNMODELLED_COUNT_MAX = (
     20_480  # kept of the items that no model knows: a page of 200 behind all that can be blocked
