@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import grpc
@@ -24,15 +20,15 @@ from reco.errors.v1 import error_reason_pb2
 from runtime import frames, metrics
 from runtime.errors import (
     CallerError,
-    OverloadError,
     RecoError,
     StateError,
     abort,
     internal_status,
     to_status,
 )
-from runtime.front import NO_TABLE, Door
-from runtime.limiter import NORMAL, SHEDDABLE, Limiter
+from runtime.front import NO_TABLE
+from runtime.fronted import front_of, listen
+from runtime.limiter import Limiter
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024  # 1,000 events of 4 KiB; gRPC's own default, stated
 CONNECTION_AGE_MS_MAX = 10 * 60 * 1000  # so that clients outside the mesh find new pods
@@ -41,11 +37,6 @@ CALLS_MAX = (
 )
 STOP_GRACE_S = 20.0  # calls that run may end; shorter than the pod's grace period of 45 s
 SERVER_TIMING = "server-timing"  # trailing metadata of every answer; the gateway makes it a header
-BACKLOG_MAX = 1_024  # connections not yet accepted
-RETRY_DELAY_MS = (
-    1_000  # whole seconds are what Retry-After can say; limits are learnt anew several times in one
-)
-PRIORITIES = (NORMAL, SHEDDABLE)
 VIOLATIONS_SHOWN_MAX = 10  # an answer names this many; the first is nearly always the one
 
 OPTIONS = (
@@ -192,37 +183,6 @@ def _timing(spent_s: float, stages: str = "") -> tuple[tuple[str, str], ...]:
     return ((SERVER_TIMING, f"{stages}total;dur={spent_s * 1000:.3f}"),)
 
 
-class Fronted:
-    """gRPC's server behind a front: nobody new comes in once it is told to stop."""
-
-    def __init__(self, server: grpc.aio.Server, door: Door) -> None:
-        self._server, self._door = server, door
-        self._listening: asyncio.Server | None = None
-
-    async def listen(self, address: str, shares_port: bool) -> int:
-        """Takes connections at `address`; returns the port. Raises StateError."""
-        host, _, port = address.rpartition(":")
-        hosts = [host.strip("[]")]
-        if hosts == ["::"]:
-            hosts.append("0.0.0.0")  # noqa: S104 -- as gRPC does: who asks for all addresses means both families
-        loop = asyncio.get_running_loop()
-        try:
-            self._listening = await loop.create_server(
-                self._door.client, hosts, int(port), backlog=BACKLOG_MAX, reuse_port=shares_port
-            )
-        except OSError:
-            raise _unheard(address) from None
-        return int(self._listening.sockets[0].getsockname()[1])
-
-    async def stop(self, grace: float | None) -> None:
-        """As grpc.aio's."""
-        if self._listening is not None:
-            self._listening.close()
-        await self._server.stop(grace)
-        await self._door.close()
-        shutil.rmtree(Path(self._door.socket_path).parent, ignore_errors=True)
-
-
 async def start_server(
     address: str,
     add_services: Callable[[grpc.aio.Server], list[str]],
@@ -246,8 +206,8 @@ async def start_server(
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    front = _front(server, limiter) if limiter else None
-    port = 0 if front else _listen(server, address)
+    front = front_of(server, limiter) if limiter else None
+    port = 0 if front else listen(server, address)
     state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
     for name in ("", *names):
         await servicer.set(name, state)
@@ -259,43 +219,6 @@ async def start_server(
             await front.stop(None)
             raise
     return front or server, servicer, port
-
-
-def _front(server: grpc.aio.Server, limiter: Limiter) -> Fronted:
-    path = str(
-        Path(tempfile.mkdtemp(prefix="reco-")) / "grpc.sock"
-    )  # a folder that only this account may enter
-    _listen(server, f"unix:{path}")
-    metrics.CALLS_OPEN.set_function(lambda: limiter.open_count)
-    metrics.CALLS_WAITING.set_function(lambda: limiter.waiting_count)
-    metrics.CALLS_WAITING_LIMIT.set_function(lambda: limiter.limit)
-    refused = {
-        sheddable: metrics.CALLS_REFUSED_TOTAL.labels(name) for sheddable, name in enumerate(PRIORITIES)
-    }
-    block = frames.refusal_block(to_status(overloaded()))
-    return Fronted(
-        server, Door(limiter, block, path, time.perf_counter, lambda sheddable: refused[sheddable].inc())
-    )
-
-
-def overloaded() -> OverloadError:
-    """The refusal of a call, while too many wait."""
-    message = f"too many calls wait; nothing was done, retry after {RETRY_DELAY_MS} ms"
-    return OverloadError(
-        error_reason_pb2.ERROR_REASON_OVERLOADED, message, {"retry_delay_ms": str(RETRY_DELAY_MS)}
-    )
-
-
-def _listen(server: grpc.aio.Server, address: str) -> int:
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError:
-        raise _unheard(address) from None
-
-
-def _unheard(address: str) -> StateError:
-    message = f"{address} can't be listened on: another process has the port, or the host is not ours; choose another"
-    return StateError(error_reason_pb2.ERROR_REASON_INTERNAL, message)
 
 
 class Stoppable(Protocol):

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from runtime import frames, rpc
+from runtime import frames, fronted
 from runtime.errors import to_status
 
 # RFC 7541, appendix B, of the letters that are needed.
@@ -66,7 +66,7 @@ def test_literal_when_read_back_is_the_same(length: int) -> None:
 
 
 def test_refusal_when_read_back_says_when_to_retry() -> None:
-    block = frames.refusal_block(to_status(rpc.overloaded()))
+    block = frames.refusal_block(to_status(fronted.overloaded()))
     assert block[:1] == frames.STATUS_200
     fields = fields_of(block[1:])
     assert fields[b"grpc-status"] == b"8"
