@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from reco.ranking.v1.ranking_service_pb2 import FilterMode
 
-from retrieval import Tuned, tuned
+from retrieval import Shown, Tuned, tuned
 from retrieval import limits as retrieval_limits
 from serving import limits
 from serving.background import LAST_NICE, SOON_NICE, Background
@@ -169,8 +169,7 @@ class EligibilityCache:
         by_users = len(vectors) >= retrieval_limits.FILTER_QUERY_COUNT_MIN
         queries = vectors.copy() if by_users else _items_as_users(model)
         count, hidden, shown = kept.eligible.count, kept.eligible.hidden.copy(), kept.first_shown(model)
-        # A retriever of its own: the scratch memory of the loaded one is the event loop's.
-        found: Tuned = await self._last.run(tuned, model.retriever.clone(), hidden, shown, queries)
+        found = await self._last.run(_tuned, model, hidden, shown, queries)
         if self._kept.get(name) is kept:
             kept.measured(found, count, by_users, self._catalogue.size, model)
 
@@ -185,6 +184,11 @@ class EligibilityCache:
 
 def _name_of(model: LoadedModel | None, filter_text: str) -> Name:
     return model.version if model else "", normal_form(filter_text)
+
+
+def _tuned(model: LoadedModel, hidden: NDArray[np.uint8], shown: Shown | None, queries: Vectors) -> Tuned:
+    # A retriever of its own: the scratch memory of the loaded one is the event loop's.
+    return tuned(model.retriever.clone(), hidden, shown, queries)
 
 
 def _items_as_users(model: LoadedModel) -> Vectors:
