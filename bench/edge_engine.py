@@ -39,6 +39,7 @@ from runtime import rpc
 from runtime.settings import Settings
 from serving import service
 from serving.answers import count_degradations
+from serving.effort import Budget
 from serving.engine import Engine
 from serving.pipeline import recommend
 from serving.server import running as serving_running
@@ -49,6 +50,7 @@ ROUNDS, CALLS = 4, 600
 PAIRS = 40  # of calls with and without times
 CALLERS = (1, 16)
 THREADS = 4  # of the sync server
+CALL_S = 1.0  # that a call has
 PATH = "/bench.Edge/"
 LABELS = {
     "aio": "grpc.aio, one process", "sync": f"sync grpcio, {THREADS} threads, a lock around the engine",
@@ -83,7 +85,7 @@ class NoWatch(Stopwatch):
 class ReadBefore:
     """In the profile reader's place: the profile was read already, by a thread."""
 
-    def __init__(self, value: bytes | None) -> None:
+    def __init__(self, value: Any) -> None:
         self._value = value
 
     async def read(self, asker: Any, deadline_s: float) -> tuple[Any, list[Any]]:
@@ -96,7 +98,7 @@ def calls(engine: Engine) -> dict[str, Call]:
     whole = rpc._wrap("Recommend", service.RankingService(engine).Recommend, _Unary)
 
     async def without(request: Any, context: Any) -> Any:
-        answer = await recommend(request, engine, service._deadline_s(context), NoWatch())
+        answer = await recommend(request, engine, service.budget_of(context), NoWatch())
         count_degradations(answer.degradations)
         return answer.body
 
@@ -128,7 +130,9 @@ def threaded_calls(engine: Engine, url: str) -> dict[str, Call]:
         value = redis.get(profile_key(subject_of(request.user_id, request.session_id)))
         watch = Stopwatch()
         with turn:
-            answer = finished(recommend(request, replace(engine, profiles=ReadBefore(value)), 0.0, watch))  # type: ignore[arg-type]  # a stand-in
+            profiles: Any = ReadBefore(value)  # a stand-in
+            engine_then = replace(engine, profiles=profiles)
+            answer = finished(recommend(request, engine_then, Budget.of(CALL_S), watch))
         context.set_trailing_metadata(((rpc.SERVER_TIMING, watch.server_timing()),))
         return bytes(answer.body)
 

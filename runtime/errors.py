@@ -62,6 +62,12 @@ class OverloadError(RecoError):
     code = code_pb2.RESOURCE_EXHAUSTED
 
 
+class DeadlineError(RecoError):
+    """The caller's, or the operator's: the call's time was over."""
+
+    code = code_pb2.DEADLINE_EXCEEDED
+
+
 class DependencyError(RecoError):
     """A dependency's fault: a store did not answer. Retry with back-off."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +49,13 @@ def encoded_recommendations(
     return encoded_items(catalogue.joined_ids_of(keys), scores, sources, propensities)
 
 
-def degradations_of(engine: Engine, model: LoadedModel | None, short: bool) -> list[Degradation.ValueType]:
-    """What an answer with this model had to do without, the profile left out."""
+def degradations_of(
+    engine: Engine,
+    model: LoadedModel | None,
+    short: bool,
+    already: Collection[Degradation.ValueType] = (),
+) -> list[Degradation.ValueType]:
+    """What an answer with this model had to do without, the profile left out, and what is said `already`."""
     found = []
     if model is None:
         found.append(Degradation.DEGRADATION_MODEL_MISSING)
@@ -60,7 +65,7 @@ def degradations_of(engine: Engine, model: LoadedModel | None, short: bool) -> l
         found.append(Degradation.DEGRADATION_SHORT)
     if engine.follower.is_stale:
         found.append(Degradation.DEGRADATION_CATALOG_STALE)
-    return found
+    return [degradation for degradation in found if degradation not in already]
 
 
 def count_degradations(degradations: Iterable[Degradation.ValueType]) -> None:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from reco.ranking.v1.ranking_service_pb2 import Source
 
 from serving import limits
-from serving.eligibility import BlockedKeys, Eligible
+from serving.eligibility import BlockedKeys
+from serving.eligible import Eligible
 from serving.kernels import unite
 from serving.model import LoadedModel
 from serving.profile import Ring
@@ -152,9 +153,13 @@ class Gatherer:
         eligible: Eligible,
         blocked: BlockedKeys,
     ) -> Candidates:
-        scratch = self._slots, self._places, self._keys, self._rows, self._bits
+        found_rows, found_bits, item_keys, row_by_key = modelled
+        slots, places, keys, rows, bits = self._slots, self._places, self._keys, self._rows, self._bits
         size = unite(
-            *modelled,
+            found_rows,
+            found_bits,
+            item_keys,
+            row_by_key,
             lists,
             (PERSONAL, TRENDING, PERSONAL, PROMOTED, NEW),
             rooms,
@@ -163,9 +168,13 @@ class Gatherer:
             count,
             eligible.mask,
             blocked.table,
-            *scratch,
+            slots,
+            places,
+            keys,
+            rows,
+            bits,
         )
-        return Candidates(self._keys[:size].copy(), self._rows[:size].copy(), self._bits[:size].copy())
+        return Candidates(keys[:size].copy(), rows[:size].copy(), bits[:size].copy())
 
 
 def fresh_keys(eligible: Eligible, created_s: NDArray[np.float64], time_s: float) -> NDArray[np.int32]:
@@ -191,7 +200,12 @@ def _modelled(
     if personal.found:
         own = np.concatenate([blocked_rows, personal.rows])
         found = model.retriever.search(
-            personal.vector, limits.PERSONAL_SOURCE_COUNT, eligible.hidden, own, eligible.shown
+            personal.vector,
+            limits.PERSONAL_SOURCE_COUNT,
+            eligible.hidden,
+            own,
+            eligible.shown,
+            room.retrieval_width,
         )
     return gather(
         personal.rows,

@@ -10,6 +10,7 @@ from serving.candidates import Gatherer
 from serving.catalogue import Catalogue
 from serving.catalogue_follower import CatalogueFollower
 from serving.drift import DriftWatch
+from serving.effort import Pace
 from serving.eligibility import BlockedKeys, EligibilityCache
 from serving.model_store import ModelStore
 from serving.profile import ProfileReader
@@ -31,3 +32,4 @@ class Engine:
     random_bytes: Callable[[int], bytes]
     blocked: BlockedKeys = field(default_factory=BlockedKeys)
     gatherer: Gatherer = field(default_factory=Gatherer)
+    pace: Pace = field(default_factory=Pace)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import grpc
+from reco.errors.v1 import error_reason_pb2
 from reco.ranking.v1 import ranking_service_pb2_grpc
 from reco.ranking.v1.ranking_service_pb2 import (
     RankItemsRequest,
@@ -13,9 +13,11 @@ from reco.ranking.v1.ranking_service_pb2 import (
     SimilarItemsRequest,
 )
 
+from runtime.errors import DeadlineError
 from runtime.rpc import Timed
 from serving import limits
 from serving.answers import count_degradations
+from serving.effort import Budget
 from serving.engine import Engine
 from serving.pipeline import recommend
 from serving.rank_items import rank_items
@@ -33,12 +35,12 @@ class RankingService(ranking_service_pb2_grpc.RankingServiceServicer):
 
     async def Recommend(self, request: RecommendRequest, context: Context) -> Any:  # noqa: N802 - the contract's name
         watch = Stopwatch()
-        answer = await recommend(request, self._engine, _deadline_s(context), watch)
+        answer = await recommend(request, self._engine, budget_of(context), watch)
         count_degradations(answer.degradations)
         return Timed(answer.body, watch.server_timing())
 
     async def RankItems(self, request: RankItemsRequest, context: Context) -> Any:  # noqa: N802 - as above
-        answer = await rank_items(request, self._engine, _deadline_s(context))
+        answer = await rank_items(request, self._engine, budget_of(context).wait_until_s)
         count_degradations(answer.degradations)
         return answer.body
 
@@ -48,10 +50,15 @@ class RankingService(ranking_service_pb2_grpc.RankingServiceServicer):
         return answer.body
 
 
-def _deadline_s(context: Context) -> float:
-    """When the profile must be there, in the loop's clock: what comes after it has COMPUTE_MS_RESERVE."""
-    remaining_s = context.time_remaining()
-    left_ms = limits.CALL_MS_DEFAULT if remaining_s is None else remaining_s * 1000
-    # Of a deadline that is shorter than that, the profile gets half: it usually takes a fraction of a millisecond.
-    wait_ms = max(left_ms - limits.COMPUTE_MS_RESERVE, left_ms / 2)
-    return asyncio.get_running_loop().time() + wait_ms / 1000
+def budget_of(context: Context) -> Budget:
+    """How much time a call has. DeadlineError when it has none left: nothing is begun that nobody waits for."""
+    left_s = context.time_remaining()
+    if left_s is None:
+        return Budget.of(limits.CALL_MS_DEFAULT / 1000)
+    if left_s <= 0:
+        raise DeadlineError(
+            error_reason_pb2.ERROR_REASON_DEADLINE_EXCEEDED,
+            "the call's time was over before it was looked at; give it more, or send less at once",
+            {"timeout_ms": "0"},
+        )
+    return Budget.of(left_s)

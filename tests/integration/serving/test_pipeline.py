@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from reco.ranking.v1.ranking_service_pb2 import RecommendRequest, RecommendResponse
 
 from runtime.clock import ManualClock
 from serving import pipeline
+from serving.effort import Budget
 from serving.server import running
 from serving.stopwatch import Stopwatch
 from tests.integration.serving.conftest import NOW_S, Client, World, connected
@@ -20,8 +19,7 @@ EXCLUDING = RecommendRequest(page_size=3, exclude_item_ids=["i0"], context_item_
 
 async def answered(request: RecommendRequest, client: Client) -> list[str]:
     """Ids of the answer, asked of the pipeline itself: an error comes as it was raised."""
-    deadline_s = asyncio.get_running_loop().time() + FAR_S
-    made = await pipeline.recommend(request, client.serving.engine, deadline_s, Stopwatch())
+    made = await pipeline.recommend(request, client.serving.engine, Budget.of(FAR_S), Stopwatch())
     answer = RecommendResponse.FromString(made.body)
     return [item.item_id for item in answer.items]
 
