@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Any, cast
@@ -75,28 +76,32 @@ class RedisReader:
 
         RedisError or OSError when it can't be had, TimeoutError when it is not there in time. May be cancelled at any time.
         """
-        name = key.encode()
-        command = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)
+        return (await self.get_all([key], until_s))[0]
+
+    async def get_all(self, keys: Sequence[str], until_s: float) -> list[bytes | None]:
+        """The values of `keys` in their order, in one round trip; otherwise as `get`. All are there, or it fails."""
+        command = b"".join(map(_get_command, keys))
         for _ in range(TRIES_MAX - 1):
             try:
-                return await self._once(command, until_s)
+                return await self._once(command, len(keys), until_s)
             except ConnectionCutError:
                 continue
-        return await self._once(command, until_s)
+        return await self._once(command, len(keys), until_s)
 
-    async def _once(self, command: bytes, until_s: float) -> bytes | None:
+    async def _once(self, command: bytes, count: int, until_s: float) -> list[bytes | None]:
         connection = self._connection
         if connection is None or connection.is_lost:
             async with asyncio.timeout_at(until_s):
                 connection = await self._connected()
-        answer = connection.send(command)
+        answers = connection.send(command, count)
         # A plain timer, not asyncio.timeout: of a loop that was held up beyond the limit, sockets come before timers, and an
         # answer that is there is taken.
-        timer = answer.get_loop().call_at(until_s, _expire, answer)
+        timer = asyncio.get_running_loop().call_at(until_s, _expire, answers)
         try:
-            return cast(bytes | None, await answer)
+            return [await answer for answer in answers]
         finally:
             timer.cancel()
+            _drop(answers)
 
     async def _connected(self) -> Connection:
         """The connection, made by one task for all who wait; a caller that is cancelled does not stop it."""
@@ -157,18 +162,21 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def send(self, command: bytes) -> asyncio.Future[Any]:
-        """Sends at the end of the loop's turn; returns the future answer. Raises RedisConnectionError beyond READS_MAX."""
+    def send(self, command: bytes, count: int = 1) -> list[asyncio.Future[Any]]:
+        """Sends `count` commands at the end of the loop's turn; returns their future answers.
+
+        Raises RedisConnectionError beyond READS_MAX.
+        """
         if self.is_lost:
             raise ConnectionCutError("the connection to Redis was lost")
-        if len(self._waiting) >= READS_MAX:
+        if len(self._waiting) + count > READS_MAX:
             raise RedisConnectionError(f"{READS_MAX} reads wait for Redis already")
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append(answer)
+        answers: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in range(count)]
+        self._waiting.extend(answers)
         self._transport.write(command)
         if self._watch is None:
             self._watch = self._loop.call_later(SILENCE_S_MAX, self._look)
-        return answer
+        return answers
 
     def data_received(self, data: bytes) -> None:
         parser, waiting = self._parser, self._waiting
@@ -218,13 +226,12 @@ async def _open(address: Address) -> Connection:
         transport, connection = await loop.create_connection(
             Connection, address.host, address.port, ssl=address.tls
         )
-    answers = [connection.send(command) for command in address.handshake]
+    answers = connection.send(b"".join(address.handshake), len(address.handshake))
     try:
         for answer in answers:
             await answer
     except BaseException:
-        for answer in answers:
-            answer.cancel()  # those that come after the one that failed are nobody's
+        _drop(answers)
         transport.abort()
         raise
     return connection
@@ -239,9 +246,22 @@ def _give(answer: asyncio.Future[Any], value: Any) -> None:
         answer.set_result(value)
 
 
-def _expire(answer: asyncio.Future[Any]) -> None:
-    if not answer.done():
-        answer.set_exception(TimeoutError("Redis did not answer in time"))
+def _get_command(key: str) -> bytes:
+    name = key.encode()
+    return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)
+
+
+def _expire(answers: Sequence[asyncio.Future[Any]]) -> None:
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(TimeoutError("Redis did not answer in time"))
+
+
+def _drop(answers: Sequence[asyncio.Future[Any]]) -> None:
+    """Nobody asks for them any more: those that are still to come, or came as errors behind the first one."""
+    for answer in answers:
+        if not answer.cancel() and not answer.cancelled():
+            answer.exception()
 
 
 def _cut_error(error: Exception) -> Exception:

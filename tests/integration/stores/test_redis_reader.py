@@ -99,6 +99,33 @@ async def test_get_when_key_is_there_missing_or_big_gives_what_is_stored(
     assert await reader.get("big", later()) == big
 
 
+async def test_get_all_when_some_are_missing_gives_all_in_order(reader: RedisReader, redis: Redis) -> None:
+    await redis.mset({"a": b"A", "c": b"C"})
+    assert await reader.get_all(["c", "b", "a"], later()) == [b"C", None, b"A"]
+    assert await reader.get_all([], later()) == []
+
+
+async def test_get_all_when_one_is_of_another_type_fails_and_shifts_nothing(
+    reader: RedisReader, redis: Redis
+) -> None:
+    await redis.set("a", b"A")
+    await redis.rpush("list", "x")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await reader.get_all(["list", "list", "a"], later())
+    assert await reader.get_all(["a", "b"], later()) == [b"A", None]
+
+
+async def test_get_all_when_redis_is_paused_ends_at_its_time_with_nothing_left_over(
+    reader: RedisReader, redis: Redis
+) -> None:
+    await redis.set("a", b"A")
+    await reader.get("a", later())
+    await redis.execute_command("CLIENT", "PAUSE", 300, "ALL")
+    with pytest.raises(TimeoutError):
+        await reader.get_all(["a", "b"], later(0.02))
+    assert await reader.get_all(["b", "a"], later()) == [None, b"A"]
+
+
 async def test_get_when_a_thousand_read_at_once_each_gets_its_own(reader: RedisReader, redis: Redis) -> None:
     await redis.mset({f"k{i}": b"%d" % i for i in range(1000)})
     values = await asyncio.gather(*(reader.get(f"k{i}", later()) for i in range(1000)))
