@@ -8,7 +8,7 @@ import grpc
 import psycopg
 import typer
 
-from cli import dead_letters, evaluate, events, load, models, profile, recommend, train, up
+from cli import dead_letters, evaluate, events, explain, load, models, profile, recommend, train, up
 from cli.output import told
 from runtime.errors import RecoError
 from runtime.lifecycle import EXIT_ERROR, EXIT_USAGE
@@ -28,6 +28,7 @@ app.command("load")(load.load)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)
+app.command("explain")(explain.explain)
 app.command("profile")(profile.profile)
 app.add_typer(events.app, name="events")
 app.add_typer(models.app, name="models")

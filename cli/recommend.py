@@ -51,14 +51,15 @@ def as_dict(answer: ranking.RecommendResponse) -> dict[str, Any]:
     """The answer as --json prints it."""
     return {
         "items": [
-            {"item_id": i.item_id, "score": i.score, "source": _name(ranking.Source.Name(i.source))}
+            {"item_id": i.item_id, "score": i.score, "source": enum_text(ranking.Source.Name(i.source))}
             for i in answer.items
         ],
         "model_version": answer.model_version,
         "attribution_token": answer.attribution_token,
-        "degradations": [_name(ranking.Degradation.Name(d)) for d in answer.degradations],
+        "degradations": [enum_text(ranking.Degradation.Name(d)) for d in answer.degradations],
     }
 
 
-def _name(enum_name: str) -> str:
+def enum_text(enum_name: str) -> str:
+    """Such as "personal" for "SOURCE_PERSONAL"."""
     return enum_name.partition("_")[2].lower()

@@ -58,6 +58,9 @@ class Candidates:
     keys: NDArray[np.int32]  # (k,) int32, distinct
     rows: NDArray[np.int32]  # (k,) int32 rows of the model, -1 where it does not know the key
     bits: NDArray[np.uint8]  # (k,) uint8, see SOURCE_OF_BITS
+    retrieved: NDArray[np.int32] = field(
+        default_factory=lambda: NO_KEYS
+    )  # (r,) rows that retrieval found, best first
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ class Gatherer:
     ) -> Candidates:
         """The candidates of one request; at least `count`, if there are so many. blocked_keys (b,) int32 are in `blocked`."""
         blocked_rows = model.rows_of(blocked_keys)
-        found = _modelled(model, personal, room, eligible, blocked_rows)
+        retrieved = _retrieved(model, personal, room, eligible, blocked_rows)
+        found = _modelled(model, personal, room, eligible, blocked_rows, retrieved)
         trending = room.trending if personal.found else limits.TRENDING_COUNT_MAX
         return self._united(
             (found.rows, found.sources, model.arrays.item_keys, model.row_by_key),
@@ -127,6 +131,7 @@ class Gatherer:
             count,
             eligible,
             blocked,
+            retrieved,
         )
 
     def gather_without_model(
@@ -152,6 +157,7 @@ class Gatherer:
         count: int,
         eligible: Eligible,
         blocked: BlockedKeys,
+        retrieved: NDArray[np.int32] = NO_KEYS,
     ) -> Candidates:
         found_rows, found_bits, item_keys, row_by_key = modelled
         slots, places, keys, rows, bits = self._slots, self._places, self._keys, self._rows, self._bits
@@ -174,7 +180,7 @@ class Gatherer:
             rows,
             bits,
         )
-        return Candidates(keys[:size].copy(), rows[:size].copy(), bits[:size].copy())
+        return Candidates(keys[:size].copy(), rows[:size].copy(), bits[:size].copy(), retrieved)
 
 
 def fresh_keys(eligible: Eligible, created_s: NDArray[np.float64], time_s: float) -> NDArray[np.int32]:
@@ -186,27 +192,38 @@ def fresh_keys(eligible: Eligible, created_s: NDArray[np.float64], time_s: float
     return head[created_s[head] >= time_s - limits.NEW_AGE_S_MAX]
 
 
+def _retrieved(
+    model: LoadedModel,
+    personal: Personal,
+    room: Room,
+    eligible: Eligible,
+    blocked_rows: NDArray[np.int32],
+) -> NDArray[np.int32]:
+    """The user's own by retrieval, best first: (r,) int32 rows."""
+    if room.retrieval_width <= 0 or not personal.found:
+        return NO_KEYS
+    return model.retriever.search(
+        personal.vector,
+        limits.PERSONAL_SOURCE_COUNT,
+        eligible.hidden,
+        np.concatenate([blocked_rows, personal.rows]),
+        eligible.shown,
+        room.retrieval_width,
+    )
+
+
 def _modelled(
     model: LoadedModel,
     personal: Personal,
     room: Room,
     eligible: Eligible,
     blocked_rows: NDArray[np.int32],
+    retrieved: NDArray[np.int32],
 ) -> Found:
-    """What the model finds: the user's own by retrieval, then what follows and resembles the ring's items."""
+    """What the model finds: the retrieved, then what follows and resembles the ring's items."""
     if room.retrieval_width <= 0:
         return Found(NO_KEYS, NO_BITS)
-    ring, found = personal.ring, NO_KEYS
-    if personal.found:
-        own = np.concatenate([blocked_rows, personal.rows])
-        found = model.retriever.search(
-            personal.vector,
-            limits.PERSONAL_SOURCE_COUNT,
-            eligible.hidden,
-            own,
-            eligible.shown,
-            room.retrieval_width,
-        )
+    ring = personal.ring
     return gather(
         personal.rows,
         ring.codes,
@@ -216,7 +233,7 @@ def _modelled(
         model.workspace,
         eligible.hidden,
         blocked_rows,
-        found,
+        retrieved,
         room.quotas,
         room.model,
     )

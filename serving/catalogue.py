@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import structlog
 from numpy.typing import NDArray
+from reco.ranking.v1.ranking_service_pb2 import Stage
 
 from serving import limits
 from serving.change_log import ChangeLog
@@ -102,6 +103,20 @@ class Catalogue:
         """The item's key; None if it is unknown or deleted."""
         key = self._ids.find(item_id)
         return None if key < 0 or self._flags[key] & DELETED else key
+
+    def any_key_of(self, item_id: str) -> int:
+        """The item's key, deleted or not; -1 if it was never upserted."""
+        return self._ids.find(item_id)
+
+    def standing_of(self, key: int) -> Stage.ValueType | None:
+        """Why the key may not be answered whatever is asked; None if it may."""
+        if key < 0:
+            return Stage.STAGE_UNKNOWN
+        if self._usable[key]:
+            return None
+        if self._flags[key] & DELETED:
+            return Stage.STAGE_DELETED
+        return Stage.STAGE_EXPIRED if self._flags[key] & OFFERED else Stage.STAGE_UNAVAILABLE
 
     def find(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
         """(m,) int32 keys in the ids' order, -1 for those that are unknown or deleted."""

@@ -49,6 +49,7 @@ class Decision:
 
     request: RecommendRequest
     count: int  # items asked for
+    time_s: float  # unix seconds, as of which it was decided
     model: LoadedModel | None
     effort: Effort
     eligible: Eligible

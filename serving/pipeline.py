@@ -65,7 +65,7 @@ async def decide(request: RecommendRequest, engine: Engine, budget: Budget, watc
     degradations += [*_of_effort(effort, model), *left_out]
     degradations += answers.degradations_of(engine, model, len(places) < count, degradations)
     engine.pace.note(effort, time.monotonic() - start_s)
-    return Decision(request, count, model, effort, eligible, blocked, scored, places, degradations)
+    return Decision(request, count, time_s, model, effort, eligible, blocked, scored, places, degradations)
 
 
 def page_size(asked: int) -> int:

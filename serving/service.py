@@ -8,6 +8,7 @@ import grpc
 from reco.errors.v1 import error_reason_pb2
 from reco.ranking.v1 import ranking_service_pb2_grpc
 from reco.ranking.v1.ranking_service_pb2 import (
+    ExplainRequest,
     RankItemsRequest,
     RecommendRequest,
     SimilarItemsRequest,
@@ -19,6 +20,7 @@ from serving import limits
 from serving.answers import count_degradations
 from serving.effort import Budget
 from serving.engine import Engine
+from serving.explain import explain
 from serving.pipeline import recommend
 from serving.rank_items import rank_items
 from serving.similar import similar_items
@@ -38,6 +40,9 @@ class RankingService(ranking_service_pb2_grpc.RankingServiceServicer):
         answer = await recommend(request, self._engine, budget_of(context), watch)
         count_degradations(answer.degradations)
         return Timed(answer.body, watch.server_timing())
+
+    async def Explain(self, request: ExplainRequest, context: Context) -> Any:  # noqa: N802 - as above
+        return (await explain(request, self._engine, budget_of(context))).body
 
     async def RankItems(self, request: RankItemsRequest, context: Context) -> Any:  # noqa: N802 - as above
         answer = await rank_items(request, self._engine, budget_of(context).wait_until_s)

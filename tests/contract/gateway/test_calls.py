@@ -66,11 +66,12 @@ async def test_recommend_when_asked_by_get_reads_path_and_query(
         )
     ]
     assert answer.json() == {
-        "items": [{"itemId": "i1", "score": 1.5, "source": "SOURCE_PERSONAL"}],
+        "items": [{"itemId": "i1", "score": 1.5, "source": "SOURCE_PERSONAL", "propensity": 0.0}],
         "nextPageToken": "",
         "modelVersion": "",
         "attributionToken": "",
         "degradations": ["DEGRADATION_SHORT"],
+        "surfacesVersion": "",
     }
 
 

@@ -89,7 +89,7 @@ def test_schema_when_rules_are_in_the_contract_has_them() -> None:
     diversity = schemas["RecommendRequest"]["properties"]["diversity"]
     assert (diversity["minimum"], diversity["maximum"]) == (0, 1)
     assert schemas["AttributeValue"]["oneOf"][0] == {"required": ["stringValue"]}
-    assert schemas["Recommendation"]["required"] == ["itemId", "score", "source"]
+    assert schemas["Recommendation"]["required"] == ["itemId", "score", "source", "propensity"]
     assert schemas["Model"]["properties"]["itemCount"]["type"] == "string"
     assert "give user_id, or session_id" in event["description"]
 
