@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -13,12 +14,13 @@ from reco.ingest.v1.item_pb2 import Availability, Item
 from reco.ingest.v1.user_pb2 import User
 
 from ingest.texts import NUL, texts_of
+from profiles.item_news import ItemNews
 from runtime.errors import CallerError
-from runtime.postgres import Pool, postgres_errors
+from runtime.postgres import DATABASE, Pool, postgres_errors
 
 # Known rows are updated and only the others inserted: an upsert by INSERT alone would draw a key for each known row too,
 # and keys are few (28 bits). Rows are locked in the order of their ids, so that two requests can't block each other.
-_UPSERT_ITEMS = """
+_UPSERT_ITEMS = f"""
 WITH given AS (
   SELECT * FROM jsonb_to_recordset(%s::jsonb) AS g (
     id text, title text, categories text[], tags text[], numeric_attributes jsonb, string_attributes jsonb,
@@ -33,8 +35,8 @@ WITH given AS (
     create_time = coalesce(given.create_time, items.create_time), expire_time = given.expire_time,
     available = given.available, media_url = given.media_url, deleted = false, changed_xid = pg_current_xact_id()
   FROM given JOIN known USING (id) WHERE items.id = given.id
-  RETURNING items.id
-)
+  RETURNING items.key, items.available AND coalesce(items.expire_time > now(), true) AS offered
+), inserted AS (
 INSERT INTO items (
   id, title, categories, tags, numeric_attributes, string_attributes, create_time, expire_time, available, media_url
 )
@@ -46,13 +48,20 @@ ON CONFLICT (id) DO UPDATE SET
   numeric_attributes = excluded.numeric_attributes, string_attributes = excluded.string_attributes,
   expire_time = excluded.expire_time, available = excluded.available, media_url = excluded.media_url,
   deleted = false, changed_xid = pg_current_xact_id()
-RETURNING xmax = 0
-"""
+RETURNING items.key, items.available AND coalesce(items.expire_time > now(), true) AS offered, items.xmax = 0 AS is_new
+)
+SELECT (SELECT count(*) FROM inserted WHERE is_new), {DATABASE}, pg_current_xact_id()::text::bigint,
+  array(SELECT key FROM inserted WHERE NOT offered UNION ALL SELECT key FROM updated WHERE NOT offered)
+"""  # noqa: S608 -- a constant of ours
 
-_DELETE_ITEMS = """
-WITH known AS (SELECT id FROM items WHERE id = ANY(%s) AND NOT deleted ORDER BY id FOR UPDATE)
-UPDATE items SET deleted = true, changed_xid = pg_current_xact_id() FROM known WHERE items.id = known.id
-"""
+# Those that were deleted before are told again: whoever deleted them may not have come to it yet.
+_DELETE_ITEMS = f"""
+WITH known AS (SELECT id, key, deleted FROM items WHERE id = ANY(%s) ORDER BY id FOR UPDATE), deleted AS (
+  UPDATE items SET deleted = true, changed_xid = pg_current_xact_id() FROM known
+  WHERE items.id = known.id AND NOT known.deleted RETURNING items.key
+)
+SELECT (SELECT count(*) FROM deleted), {DATABASE}, pg_current_xact_id()::text::bigint, array(SELECT key FROM known)
+"""  # noqa: S608 -- a constant of ours
 
 _UPSERT_USERS = """
 WITH given AS (
@@ -70,37 +79,47 @@ RETURNING xmax = 0
 """
 
 
-async def upsert_items(pool: Pool, items: Sequence[Item]) -> tuple[int, int]:
-    """Creates or replaces items, the last of each id. Returns how many were created, and updated."""
+@dataclass(frozen=True)
+class Change:
+    """What became of a request's items, and what serving is to be told of it."""
+
+    count: int  # created, or deleted now
+    rest: int  # updated, or not there
+    news: ItemNews
+
+
+async def upsert_items(pool: Pool, items: Sequence[Item]) -> Change:
+    """Creates or replaces items, the last of each id. Counts those created, and updated."""
     rows = {item.id: _item(item, f"items[{i}]") for i, item in enumerate(items)}
-    created = sum(await _run(pool, _UPSERT_ITEMS, (_json(rows),)))
-    return created, len(rows) - created
+    return _change(await _run(pool, _UPSERT_ITEMS, (_json(rows),)), len(rows))
 
 
-async def delete_items(pool: Pool, ids: Sequence[str]) -> tuple[int, int]:
-    """Marks items as deleted. Returns how many were deleted now, and how many were not there."""
+async def delete_items(pool: Pool, ids: Sequence[str]) -> Change:
+    """Marks items as deleted. Counts those deleted now, and those that were not there."""
     wanted = set(ids)
     for i, item_id in enumerate(ids):
         _refuse_nul([item_id], f"item_ids[{i}]")
-    with postgres_errors():
-        async with pool.connection() as connection:
-            deleted = (await connection.execute(_DELETE_ITEMS, (sorted(wanted),))).rowcount
-    return deleted, len(wanted) - deleted
+    return _change(await _run(pool, _DELETE_ITEMS, (sorted(wanted),)), len(wanted))
+
+
+def _change(rows: list[tuple[Any, ...]], wanted: int) -> Change:
+    [(count, database, xid, gone)] = rows
+    return Change(count, wanted - count, ItemNews(database, xid, tuple(gone)))
 
 
 async def upsert_users(pool: Pool, users: Sequence[User]) -> tuple[int, int]:
     """Creates or replaces users, the last of each id. Returns how many were created, and updated."""
     rows = {user.id: _user(user, f"users[{i}]") for i, user in enumerate(users)}
-    created = sum(await _run(pool, _UPSERT_USERS, (_json(rows),)))
+    created = sum(row[0] for row in await _run(pool, _UPSERT_USERS, (_json(rows),)))
     return created, len(rows) - created
 
 
-async def _run(pool: Pool, statement: Any, arguments: tuple[Any, ...]) -> list[bool]:
-    """The first column of what the statement returns."""
+async def _run(pool: Pool, statement: Any, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """What the statement returns, when it is committed."""
     try:
         with postgres_errors():
             async with pool.connection() as connection:
-                return [row[0] for row in await (await connection.execute(statement, arguments)).fetchall()]
+                return await (await connection.execute(statement, arguments)).fetchall()
     except psycopg.DataError as error:
         message = f"PostgreSQL can't hold a value of the request: {error.diag.message_primary}"
         raise CallerError(error_reason_pb2.ERROR_REASON_FIELD_INVALID, message) from None

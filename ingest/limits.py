@@ -11,6 +11,7 @@ REJECTED_SAMPLES_MAX = 20  # of an import; the contract names it too (ingest_ser
 CHUNK_EVENTS_MAX = 1_000  # of an import's message; the contract names it too
 APPEND_ENTRIES_MAX = 1_000  # of one script call: about 5 ms in which Redis serves nobody else
 TAKE_ENTRIES_MAX = 2_000  # of one read, for the same reason; a larger batch is put together from several
+ANNOUNCE_WAIT_S_MAX = 0.25  # for Redis after an upsert's commit; serving looks by itself twice a second
 
 # The stream.
 # An id is remembered so long: a caller's retries after an afternoon's outage still count once. Costs some 140 bytes an

@@ -10,6 +10,7 @@ import structlog
 from reco.ingest.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 from redis.asyncio import Redis
 
+from ingest.announcer import Announcer
 from ingest.keys import ItemKeys
 from ingest.schema import MIGRATIONS as MIGRATIONS
 from ingest.service import IngestService
@@ -42,7 +43,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 def make_service(settings: Settings, redis: Redis, pool: Pool) -> IngestService:
     """The service over open stores."""
     writer = EventWriter(StreamWriter(redis), ItemKeys(pool), settings.partition_count, SystemClock())
-    return IngestService(writer, pool)
+    return IngestService(writer, pool, Announcer(redis))
 
 
 def add_service(service: IngestService) -> Callable[[grpc.aio.Server], list[str]]:

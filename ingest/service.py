@@ -11,6 +11,7 @@ from reco.ingest.v1 import ingest_service_pb2_grpc as pb_grpc
 from reco.ingest.v1.event_pb2 import Event
 
 from ingest import catalogue, limits
+from ingest.announcer import Announcer
 from ingest.writer import ACCEPTED, DUPLICATE, REJECTED, EventWriter, Written
 from profiles.offsets import make_token
 from runtime.errors import CallerError
@@ -23,8 +24,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class IngestService(pb_grpc.IngestServiceServicer):
     """Takes events and the catalogue in."""
 
-    def __init__(self, writer: EventWriter, pool: Pool) -> None:
+    def __init__(self, writer: EventWriter, pool: Pool, announcer: Announcer) -> None:
         self._writer = writer
+        self._announcer = announcer
         self._pool = pool
 
     async def WriteEvents(self, request: pb.WriteEventsRequest, context: Context) -> pb.WriteEventsResponse:  # noqa: N802 -- the contract's name
@@ -53,12 +55,14 @@ class IngestService(pb_grpc.IngestServiceServicer):
         return answer
 
     async def UpsertItems(self, request: pb.UpsertItemsRequest, context: Context) -> pb.UpsertItemsResponse:  # noqa: N802
-        created, updated = await catalogue.upsert_items(self._pool, request.items)
-        return pb.UpsertItemsResponse(created_count=created, updated_count=updated)
+        change = await catalogue.upsert_items(self._pool, request.items)
+        await self._announcer.tell(change.news)
+        return pb.UpsertItemsResponse(created_count=change.count, updated_count=change.rest)
 
     async def DeleteItems(self, request: pb.DeleteItemsRequest, context: Context) -> pb.DeleteItemsResponse:  # noqa: N802
-        deleted, missing = await catalogue.delete_items(self._pool, request.item_ids)
-        return pb.DeleteItemsResponse(deleted_count=deleted, missing_count=missing)
+        change = await catalogue.delete_items(self._pool, request.item_ids)
+        await self._announcer.tell(change.news)
+        return pb.DeleteItemsResponse(deleted_count=change.count, missing_count=change.rest)
 
     async def UpsertUsers(self, request: pb.UpsertUsersRequest, context: Context) -> pb.UpsertUsersResponse:  # noqa: N802
         created, updated = await catalogue.upsert_users(self._pool, request.users)

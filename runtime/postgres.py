@@ -23,6 +23,10 @@ POOL_WAITING_MAX = 256  # callers in line; more are told to come back
 RECONNECT_S_MAX = 1.0  # of one try to come back; the next caller starts another, so pauses never grow
 STATEMENT_WAIT_MS_MAX = 30_000  # our statements take milliseconds; a thousand rows under load a second
 DISK_RETRY_DELAY_MS = 5000
+# Which database this is, as an expression. The timeline changes where a backup is restored or a standby takes over: the same
+# transaction numbers may mean other transactions then.
+DATABASE = """(select concat_ws(':', system_identifier, timeline_id, d.oid)
+  from pg_control_system(), pg_control_checkpoint(), pg_database d where d.datname = current_database())"""
 
 # An outage is told by the errors below, each time it matters; the pool would tell it again for each connection it tries.
 logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)

@@ -150,6 +150,14 @@ class Catalogue:
         while batch := list(islice(rest, limits.CATALOG_BATCH_ROW_COUNT)):
             self._put(list({row[0]: row for row in batch}.values()), now_s)
 
+    def withdraw(self, keys: NDArray[np.int64]) -> None:
+        """Items (m,) that may be answered no more; why, and what else became of them, comes with their rows."""
+        keys = keys[keys < self.size]
+        keys = keys[self._flags[keys] & OFFERED != 0]
+        self._flags[keys] &= ~np.uint8(OFFERED)
+        self._usable[keys] = False
+        self._log.note(keys.astype(np.int32))
+
     def expire(self, now_s: float) -> None:
         """Takes expired items out. Cheap before `next_expire_s`: call it with every request."""
         if now_s < self._expiries.next_s:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from typing import Any
 
+import numpy as np
 import orjson
 import structlog
 from psycopg import AsyncConnection
 from psycopg.types.json import set_json_loads
 
+from profiles.item_news import decode
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.errors import RecoError
-from runtime.postgres import Pool, postgres_errors
+from runtime.postgres import DATABASE, Pool, postgres_errors
 from serving import limits
 from serving.catalogue import Catalogue, ItemRow
 from serving.catalogue_file import CatalogueFile, Half, Origin, Snapshot
+from serving.removals import Removals
 
 _ALL = """select key, id, title, categories, tags, numeric_attributes, string_attributes,
   extract(epoch from create_time)::float8, extract(epoch from expire_time)::float8, available, deleted from items"""
@@ -27,10 +31,9 @@ _CHANGED = (
     f"{_ALL} where changed_xid >= pg_snapshot_xmin(%(seen)s::pg_snapshot)"
     " and not pg_visible_in_snapshot(changed_xid, %(seen)s::pg_snapshot)"
 )
-# The timeline changes where a backup is restored or a standby takes over: the same numbers may mean other transactions then.
-_ORIGIN = """select concat_ws(':', system_identifier, timeline_id, d.oid), pg_current_snapshot()::text,
-  to_regclass('catalogue_snapshots') is not null
-  from pg_control_system(), pg_control_checkpoint(), pg_database d where d.datname = current_database()"""
+_ORIGIN = (
+    f"select {DATABASE}, pg_current_snapshot()::text, to_regclass('catalogue_snapshots') is not null".encode()
+)
 _IS_MARKED = "select exists(select from catalogue_snapshots where id = %s)"
 _MARK = """with old as (delete from catalogue_snapshots where mark_time < now() - make_interval(days => %s))
   insert into catalogue_snapshots (id) values (%s)"""
@@ -39,7 +42,9 @@ Connection = AsyncConnection[tuple[Any, ...]]
 
 
 class CatalogueFollower:
-    """Follows the table `items`; while Postgres is away the last view goes on and `is_stale` says so.
+    """Follows the table `items`: looks at it when ingest tells of changes, and every CATALOG_PERIOD_S, should that get lost.
+
+    What is told to be gone is taken out of the view at once. While Postgres is away the last view goes on and `is_stale` says so.
 
     The view is kept as a snapshot now and then, and a start begins with that.
     """
@@ -58,11 +63,39 @@ class CatalogueFollower:
         self._followed_s = -limits.CATALOG_STALE_S
         self._failing = False
         self._turn = asyncio.Lock()  # two looks at once would apply changes out of order
+        self._wanted = asyncio.Event()
+        self._removals = Removals()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The view."""
+        return self._catalogue
 
     @property
     def is_stale(self) -> bool:
         """Whether the view may be older than CATALOG_STALE_S."""
         return self._clock.monotonic_s() - self._followed_s > limits.CATALOG_STALE_S
+
+    def take(self, message: bytes) -> None:
+        """What ingest has told: what is gone is gone with this call; for the rest a look is due."""
+        news = decode(message)
+        if news is not None and news.gone:
+            view = self._origin or (self._begun.origin if self._begun else None)
+            self._catalogue.withdraw(np.fromiter(self._removals.take(news, view), dtype=np.int64))
+        self.wake()
+
+    def wake(self) -> None:
+        """A look is due: however many ask for it meanwhile, one is enough."""
+        self._wanted.set()
+
+    async def follow_next(self) -> None:
+        """Looks once when that is due."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.CATALOG_PERIOD_S):
+                await self._wanted.wait()
+        self._wanted.clear()
+        if not await self.follow():
+            await asyncio.sleep(limits.CATALOG_PERIOD_S)
 
     async def follow(self) -> bool:
         """Looks once; False if Postgres did not answer."""
@@ -137,18 +170,26 @@ class CatalogueFollower:
         return True
 
     async def _read(self) -> None:
+        self._removals.begin()
+        try:
+            await self._read_changes()
+        finally:
+            self._removals.end()
+        self._catalogue.rest()
+
+    async def _read_changes(self) -> None:
         async with asyncio.timeout(limits.FOLLOW_S_MAX) as bound, self._pool.connection() as connection:
             async with connection.transaction():
                 # Of this transaction alone: the connection goes back to the pool as it came, however this ends.
                 await connection.execute("set transaction isolation level repeatable read")
                 origin = await self._look(connection)
+                self._removals.see(origin, follows_on=self._origin is not None)
                 if self._origin is None:
                     bound.reschedule(asyncio.get_running_loop().time() + limits.CATALOG_READ_S_MAX)
                     await self._read_all(connection)
                 else:
                     await self._apply(connection, _CHANGED, self._catalogue)
-            self._origin = origin
-        self._catalogue.rest()
+            self._origin, self._begun = origin, None
 
     async def _look(self, connection: Connection) -> Origin:
         """Where Postgres is now. Leaves `_origin` None if what the view began with is not a part of that."""
@@ -195,7 +236,8 @@ class CatalogueFollower:
             set_json_loads(orjson.loads, cursor)
             await cursor.execute(query.encode(), {"seen": self._origin and self._origin.pg_snapshot})
             while rows := await cursor.fetchmany(limits.CATALOG_BATCH_ROW_COUNT):
-                catalogue.apply(map(ItemRow._make, rows), self._clock.time_s())
+                # No await between the two: what is told to be gone comes before both or after both.
+                catalogue.apply(map(ItemRow._make, self._removals.rows(rows)), self._clock.time_s())
                 self._change_count += 1
         for _ in catalogue.make_room():
             await asyncio.sleep(0)

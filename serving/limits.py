@@ -30,6 +30,7 @@ CATALOG_SPARE_PART = 16  # one in so many: with less room than that for new item
 CATEGORY_BITS_COUNT_MAX = 4_096  # categories whose bit is remembered: some 100 bytes each
 ATTRIBUTE_COUNT_MAX = 256  # attribute columns of a catalogue; each takes 8 bytes an item
 CHANGED_COUNT_MAX = 65_536  # changed keys that are remembered: 256 KB; who is further behind derives anew
+REMOVED_COUNT_MAX = 262_144  # items told to be gone during one look that are kept apart: some 20 MB
 EXPIRED_COUNT_MAX = (
     4_096  # items that expire one by one, 1 us each; beyond, one pass over all of them is cheaper
 )
@@ -69,6 +70,8 @@ COMPUTE_MS_RESERVE = (
 )
 TRENDING_PERIOD_S = 1.0
 CATALOG_PERIOD_S = 0.5
+# Between two looks at the catalogue while it changes all the time: a look costs some ms, so this bounds what they take of a core.
+CATALOG_PAUSE_S = 0.03
 MODEL_PERIOD_S = 1.0
 REFUSED_RETRY_S = 30.0  # a refused bundle may be one that a shared folder has not shown whole yet
 FOLLOW_S_MAX = 5.0  # one look at Postgres; a hanging one must not hide that it hangs

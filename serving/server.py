@@ -22,10 +22,12 @@ from reco.ranking.v1 import (
 )
 from redis.asyncio import Redis
 
+from profiles.item_news import CHANNEL
 from runtime.clock import Clock, SystemClock
 from runtime.limiter import Limiter
 from runtime.postgres import Pool, make_pool
 from runtime.redis_client import connect
+from runtime.redis_connection import Subscription
 from runtime.redis_reader import RedisReader
 from runtime.rpc import start_server, stop_server
 from runtime.settings import Settings
@@ -76,21 +78,32 @@ async def running(
         stack.push_async_callback(pool.close)
         redis = connect(settings.redis_url, REDIS_RETRIES_MAX)
         stack.push_async_callback(redis.aclose)
-        reader = RedisReader(settings.redis_url)
+        file = CatalogueFile(settings.models_dir)
+        follower = CatalogueFollower(Catalogue(), pool, clock, file)
+        # The connection that profiles are read over tells of items, too: whose profile is read after it, sees it.
+        reader = RedisReader(settings.redis_url, Subscription(CHANNEL, follower.take, follower.wake))
         stack.push_async_callback(reader.aclose)
-        engine = _engine(settings, clock, pool, redis, reader)
+        _repeat(stack, reader.keep_connected, 0.0)
+        engine = _engine(settings, clock, pool, redis, reader, follower)
         port = await _serve(stack, settings, engine, pool, place)
         yield Serving(engine, pool, port)
 
 
-def _engine(settings: Settings, clock: Clock, pool: Pool, redis: Redis, reader: RedisReader) -> Engine:
-    catalogue = Catalogue()
+def _engine(
+    settings: Settings,
+    clock: Clock,
+    pool: Pool,
+    redis: Redis,
+    reader: RedisReader,
+    follower: CatalogueFollower,
+) -> Engine:
+    catalogue = follower.catalogue
     models, eligibility = ModelStore(settings.models_dir, pool, clock), EligibilityCache(catalogue)
     drift = DriftWatch(partial(watched, models, eligibility), DRIFT_SEED)
     eligibility.recent_vectors = drift.recent
     return Engine(
         catalogue,
-        CatalogueFollower(catalogue, pool, clock, CatalogueFile(settings.models_dir)),
+        follower,
         models,
         ProfileReader(reader, settings.partition_count),
         Trending(redis, clock),
@@ -127,7 +140,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
         await place.all_are(WARM)
         server, health, port = await start()  # when it returns, the kernel knows of the listening socket
         stack.push_async_callback(stop_server, server, health)
-    _repeat(stack, engine.follower.follow, limits.CATALOG_PERIOD_S)
+    _repeat(stack, engine.follower.follow_next, limits.CATALOG_PAUSE_S)
     if place.index == 0:  # all have the same view, one file is enough
         _repeat(stack, engine.follower.save, limits.CATALOG_PERIOD_S)  # it knows itself whether that is due
     _repeat(stack, engine.trending.refresh, limits.TRENDING_PERIOD_S)

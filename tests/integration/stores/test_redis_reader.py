@@ -13,14 +13,16 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import structlog
 import uvloop
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from runtime import redis_reader
-from runtime.redis_reader import Connection, RedisReader, address_of
+from runtime import redis_connection
+from runtime.redis_connection import Connection, Subscription, address_of
+from runtime.redis_reader import RedisReader
 from runtime.stores import EmbeddedValkey
 
 HOLD_UP_S = 0.1  # of a loop, twice the read's limit
@@ -162,7 +164,7 @@ async def test_get_when_too_many_wait_is_refused_at_once(
     reader: RedisReader, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await reader.get("a", later())
-    monkeypatch.setattr(redis_reader, "READS_MAX", 2)
+    monkeypatch.setattr(redis_connection, "READS_MAX", 2)
     two = [asyncio.create_task(reader.get("a", later())) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(RedisConnectionError, match="wait for Redis already"):
@@ -212,7 +214,7 @@ async def test_get_when_redis_is_killed_fails_and_answers_again_after_its_start(
 async def test_get_when_redis_stays_silent_is_cut_and_said(
     own: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_reader, "SILENCE_S_MAX", 0.05)
+    monkeypatch.setattr(redis_connection, "SILENCE_S_MAX", 0.05)
     reader = RedisReader(own.url)
     await reader.get("a", later())
     assert own.pid is not None
@@ -258,6 +260,92 @@ async def test_get_when_the_password_is_wrong_says_so_and_with_the_right_one_rea
         right = RedisReader(f"{valkey}?username=eve&password=secret&db=3")
         assert await right.get("a", later()) == b"of database 3"
         await right.aclose()
+    finally:
+        await redis.execute_command("ACL", "DELUSER", "eve")
+
+
+class Listener:
+    """Takes what is published, and counts the subscriptions."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.subscribed = asyncio.Semaphore(0)
+        self.subscription = Subscription("news", self.taken.append, self.subscribed.release)
+
+    @asynccontextmanager
+    async def reading(self, url: str) -> AsyncIterator[RedisReader]:
+        reader = RedisReader(url, self.subscription)
+        keeping = asyncio.create_task(reader.keep_connected())
+        yield reader
+        keeping.cancel()
+        await reader.aclose()
+
+
+async def test_push_when_published_before_a_read_was_sent_comes_before_its_answer(
+    valkey: str, redis: Redis
+) -> None:
+    listener = Listener()
+    async with listener.reading(valkey) as reader:
+        await listener.subscribed.acquire()
+        for i in range(300):
+            assert await redis.publish("news", b"%d" % i) == 1
+            assert await reader.get("missing", later()) is None
+            assert listener.taken[-1] == b"%d" % i
+
+
+async def test_push_when_many_read_meanwhile_shifts_no_answer(valkey: str, redis: Redis) -> None:
+    await redis.mset({f"k{i}": b"%d" % i for i in range(300)})
+    listener = Listener()
+    async with listener.reading(valkey) as reader:
+        await listener.subscribed.acquire()
+        reads = [reader.get_all([f"k{i}", "none", f"k{i}"], later()) for i in range(300)]
+        told = [redis.publish("news", b"x" * i) for i in range(30)]
+        values, _ = await asyncio.gather(asyncio.gather(*reads), asyncio.gather(*told))
+    assert values == [[b"%d" % i, None, b"%d" % i] for i in range(300)]
+    assert sorted(map(len, listener.taken)) == list(range(30))
+
+
+async def test_push_when_its_taker_fails_the_reads_go_on(valkey: str, redis: Redis) -> None:
+    ready = asyncio.Event()
+
+    def fail(message: bytes) -> None:
+        raise ValueError(message)
+
+    reader = RedisReader(valkey, Subscription("news", fail, ready.set))
+    await reader.get("a", later())
+    assert ready.is_set()
+    await redis.publish("news", b"x")
+    assert await reader.get("a", later()) is None
+    await reader.aclose()
+
+
+async def test_subscription_when_redis_was_killed_is_made_anew_without_a_read(own: EmbeddedValkey) -> None:
+    listener = Listener()
+    async with asyncio.timeout(LONG_S), listener.reading(own.url) as reader:
+        await listener.subscribed.acquire()
+        assert own.pid is not None
+        os.kill(own.pid, signal.SIGKILL)
+        own.stop()
+        own.start()
+        await listener.subscribed.acquire()
+        async with Redis.from_url(own.url) as client:
+            await client.publish("news", b"again")
+        await reader.get("a", later())
+    assert listener.taken == [b"again"]
+
+
+@pytest.mark.parametrize("allowed", [["+get"], ["+get", "+hello", "+subscribe", "+ping", "resetchannels"]])
+async def test_subscription_when_the_account_may_not_reads_all_the_same(
+    valkey: str, redis: Redis, allowed: list[str]
+) -> None:
+    await redis.execute_command("ACL", "SETUSER", "eve", "reset", "on", ">secret", "~*", *allowed)
+    await redis.set("a", b"A")
+    listener = Listener()
+    try:
+        with structlog.testing.capture_logs() as logs:
+            async with listener.reading(f"{valkey}?username=eve&password=secret") as reader:
+                assert await reader.get("a", later()) == b"A"
+        assert ["Redis refuses the subscription" in log["event"] for log in logs] == [True]
     finally:
         await redis.execute_command("ACL", "DELUSER", "eve")
 
