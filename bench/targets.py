@@ -42,6 +42,28 @@ TARGETS = (
     Target("user_bytes", "bytes of a user with a full ring in Valkey", 1_024, 600, False),
     Target("ready_s", "s from a start to ready and warm, bundle and catalogue on disk", 30, 10, False),
     Target("second_process_share", "memory that a second process adds, over the first's", 0.40, 0.10, False),
+    Target(
+        "filter_ms_p99_max",
+        "ms inside the handler with a filter, p99, the worst of its steps",
+        2.0,
+        1.2,
+        False,
+    ),
+    Target(
+        "filter_recall_min",
+        "share of the exact best 100 with a filter, the worst of its steps",
+        0.97,
+        0.99,
+        True,
+    ),
+    Target("swap_failed_count", "calls that failed while models were swapped", 0, 0, False),
+    Target(
+        "swap_p99_ratio", "p99 of whole calls while models are swapped, over p99 in calm", 2.0, 1.3, False
+    ),
+    Target(
+        "overload_goodput_share", "answers/s at 5 times saturation, over the most there are", 0.9, 0.95, True
+    ),
+    Target("overload_p99_ratio", "p99 of what is answered then, over p99 at the most", 2.0, 1.5, False),
 )
 
 
@@ -60,6 +82,10 @@ FIGURES = (
     Figure("h2load_calls_s", "calls/s of one process on one core as h2load counts them, for one user"),
     Figure("usual_stack_calls_s", "calls/s of the stack that is usually written, on one core"),
     Figure("usual_stack_ms_p99", "ms of its whole calls at half of its saturation, p99"),
+    Figure("swap_s", "seconds from activating a model to answering with it, under load"),
+    Figure("swap_peak_memory_share", "resident memory of a swap at its most, over that before it"),
+    Figure("overload_refused_ms_p99", "ms until a call is refused at 5 times saturation, p99"),
+    Figure("overload_normal_share", "the same goodput of normal calls, half of the calls being sheddable"),
     Figure(
         "others_share", "share of all cores that processes other than the bench's took, the most of any run"
     ),

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,12 +84,24 @@ def open_bundle(path: Path, verify: bool = True) -> Bundle:
     Arrays are mapped copy-on-write rather than read-only: numba compiles a kernel once more for read-only arrays, and
     nobody writes to them. A stray write would stay in this process and never reach the file.
     """
-    version = path.name
-    manifest = read_manifest(version, _read_manifest_file(path))
+    version, manifest = path.name, manifest_of(path)
     for entry in (*manifest.arrays.values(), *manifest.files.values()):
         _check_file(version, path / entry.file, entry, verify)
     arrays = {name: _map(version, path / entry.file, entry) for name, entry in manifest.arrays.items()}
     return Bundle(manifest, arrays, {name: path / e.file for name, e in manifest.files.items()}, path)
+
+
+def remove(models_dir: Path, kept: Collection[str], known: Collection[str]) -> list[str]:
+    """Removes the bundles of versions that are `known` and not `kept`; returns which. Processes that have one mapped keep it."""
+    gone = [version for version in known if version not in kept and (models_dir / version).is_dir()]
+    for version in gone:
+        shutil.rmtree(models_dir / version, ignore_errors=True)
+    return gone
+
+
+def manifest_of(path: Path) -> Manifest:
+    """What the bundle at `path` says of itself; BundleError if that can't be read."""
+    return read_manifest(path.name, _read_manifest_file(path))
 
 
 @contextmanager

@@ -107,19 +107,37 @@ async def earlier_version(pool: Pool) -> str | None:
         return previous_version(await _history(connection))
 
 
+async def known_and_kept(pool: Pool, count: int) -> tuple[list[str], set[str]]:
+    """All versions, newest first, and those whose bundles stay: the newest `count`, the active one, and `count` that going back reaches."""
+    async with _connected(pool) as connection:
+        rows = await (
+            await connection.execute("select version from models order by create_time desc, version desc")
+        ).fetchall()
+        history = await _history(connection)
+        active = await _active_version(connection)
+    known = [row[0] for row in rows]
+    return known, {*known[:count], *stack_of(history)[-count:], *([active] if active else [])}
+
+
 def previous_version(history: list[tuple[str, str]]) -> str | None:
     """What a roll back goes to, from (version, reason) of all activations, oldest first; None if there is nothing.
 
     An activation stacks on the ones before it and a roll back takes the top one away: going back twice reaches two
     models back, rather than swinging between the same two.
     """
+    stack = stack_of(history)
+    return stack[-2] if len(stack) > 1 else None
+
+
+def stack_of(history: list[tuple[str, str]]) -> list[str]:
+    """The models that going back reaches one after the other, the active one last."""
     stack: list[str] = []
     for version, reason in history:
         if reason == ROLL_BACK and len(stack) > 1:
             stack.pop()
         else:
             stack.append(version)
-    return stack[-2] if len(stack) > 1 else None
+    return stack
 
 
 @asynccontextmanager

@@ -91,6 +91,10 @@ MODEL_SWAP_SECONDS = Histogram(
     "reco_model_swap_seconds", "From noticing an activated model to answering with it.",
     buckets=LATENCY_BUCKETS_S, registry=REGISTRY,
 )  # fmt: skip
+MODEL_SWAP_PEAK_BYTES = Gauge(
+    "reco_model_swap_peak_bytes", "Resident memory at the newest swap, with the model that came and the one that went.",
+    registry=REGISTRY,
+)  # fmt: skip
 MODEL_REFUSED_TOTAL = Counter(
     "reco_model_refused_total", "Models that serving would not load.", ["reason"], registry=REGISTRY
 )

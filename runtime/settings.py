@@ -70,6 +70,17 @@ class Settings(BaseSettings):
         le=1,
         description="A new model whose NDCG@10 is relatively worse by more than this is held, not activated.",
     )
+    model_bytes_max: int = Field(
+        0,
+        ge=0,
+        description="A bundle that takes more memory is refused and the model before it goes on; 0: as much as is free.",
+    )
+    model_keep_count: int = Field(
+        5,
+        ge=2,
+        le=1_000,
+        description="Bundles kept on disk: the newest so many, and the active one and those before it that a roll back reaches, as many again.",
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
 
     @field_validator("lake_url", "models_url")

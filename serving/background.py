@@ -14,7 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SOON_NICE = 5  # a request waits for it: a third of what the event loop gets where both want the core
-LAST_NICE = 19  # nobody waits for it: a sixtieth
+LAST_NICE = 19  # nobody waits for it: what others leave
 
 
 class Background:
@@ -35,3 +35,7 @@ def _give_way(nice: int) -> None:
     # Linux has a priority for each thread; where there is none, threads share as usual.
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        if nice == LAST_NICE:
+            # Only an idle thread gives its core up the moment that the event loop wakes (runtime's SCHED_BATCH does not
+            # preempt others). What it holds the GIL for are moments: its work is in numpy, hashing and kernels.
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))

@@ -7,7 +7,6 @@ allow: other widths over the same codes and cells. New codes come with the next 
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from retrieval.choose import choose
 from retrieval.limits import RECALL_TARGET
 from retrieval.measure import exact_answers, measure, timed
 from runtime import metrics
+from serving.background import LAST_NICE, Background
 from serving.eligibility import EligibilityCache
 from serving.model import LoadedModel
 from serving.model_store import ModelStore
@@ -49,6 +49,7 @@ class DriftWatch:
         self._random = random.Random(seed)  # noqa: S311  # picks a sample, keeps no secret
         self._vectors: list[Float32] = []
         self._seen_count = 0
+        self._background = Background("drift", LAST_NICE)
         self._of: Retriever | None = None
         self._recent: deque[Float32] = deque(maxlen=RECENT_COUNT)
 
@@ -68,6 +69,13 @@ class DriftWatch:
         if place < QUERY_COUNT_MAX:
             self._vectors[place] = vector
 
+    def forget_model(self, model: LoadedModel) -> None:
+        """Lets go of a model that answers no more."""
+        if self._of is model.retriever:
+            self._of = None
+            self._start_over()
+            self._recent.clear()
+
     def recent(self, model: LoadedModel) -> Float32:
         """(m, d) float32: the newest vectors that were noted with this model's retriever."""
         if model.retriever is not self._of or not self._recent:
@@ -83,7 +91,7 @@ class DriftWatch:
         queries = np.stack(self._vectors)
         self._start_over()
         # A retriever of its own: the scratch memory of the loaded one is the event loop's.
-        found, better = await asyncio.to_thread(
+        found, better = await self._background.run(
             _look, retriever.clone(), factors, norms, queries, hidden.copy()
         )
         hidden_share = float(np.count_nonzero(hidden)) / max(1, len(factors))

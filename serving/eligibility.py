@@ -91,6 +91,12 @@ class EligibilityCache:
             if not self._is_ready(model, text):
                 await self._start(model, text)
 
+    def forget_model(self, model: LoadedModel) -> None:
+        """Lets go of a model that answers no more, and of what was derived for it."""
+        if self._model is model:
+            self._model = None
+        self.forget(model.version)
+
     def forget(self, version: str) -> None:
         """Lets go what was derived for a model that answers no more."""
         for name in [name for name in self._kept if name[0] == version]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle import open_bundle
-from bundle.manifest import FEATURES_PARAM, BundleError
+from bundle import manifest_of, open_bundle
+from bundle.manifest import FEATURES_PARAM, BundleError, Manifest
 from retrieval import Retriever
 from serving.kernels import rows_of
+from serving.memory import available_bytes
 from vectorizer import ModelArrays, Workspace, gather, score, vectorize
 from vectorizer.features import FEATURES
 
 PAGE_BYTES = 4_096  # of the memory that files are mapped in
+KEY_BYTES = 8  # of a key beside the files: its row, with room for keys that the model does not know
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,35 @@ class LoadedModel:
         return rows
 
 
-def load_model(path: Path) -> LoadedModel:
+@dataclass(frozen=True)
+class MemoryBound:
+    """How much a model may take. A bundle is mapped whole while the one before it still answers."""
+
+    bytes_max: int = 0  # of a bundle; 0: no bound of its own
+    available: Callable[[], int | None] = available_bytes
+
+    def check(self, manifest: Manifest) -> None:
+        """BundleError if the bundle takes more than it may, or than there is."""
+        needed = manifest.size_bytes + KEY_BYTES * _key_count(manifest)
+        if self.bytes_max and needed > self.bytes_max:
+            text = f"it takes {needed:,} bytes of memory, RECO_MODEL_BYTES_MAX allows {self.bytes_max:,}"
+            raise BundleError(manifest.version, text)
+        available = self.available()
+        if available is not None and needed > available:
+            text = (
+                f"it takes {needed:,} bytes of memory beside the model that answers, {available:,} are free"
+            )
+            raise BundleError(manifest.version, text)
+
+
+def _key_count(manifest: Manifest) -> int:
+    entry = manifest.arrays.get("item_keys")
+    return entry.shape[0] if entry and entry.shape else 0
+
+
+def load_model(path: Path, bound: MemoryBound = MemoryBound()) -> LoadedModel:
     """Opens, verifies and warms the bundle at `path`; BundleError if it can't be used. Blocks for as long as that takes."""
+    bound.check(manifest_of(path))
     bundle = open_bundle(path)
     try:
         arrays = ModelArrays.from_arrays(bundle.arrays, bundle.manifest.params)

@@ -8,18 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
 
-from bundle import registry
+from bundle import manifest_of, open_bundle, registry
 from bundle.manifest import VERSION_PATTERN, BundleError
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.errors import RecoError
 from runtime.postgres import Pool
 from serving import limits
-from serving.model import LoadedModel, load_model
+from serving.background import LAST_NICE, Background
+from serving.memory import resident_bytes
+from serving.model import LoadedModel, MemoryBound, load_model
 
 REMEMBERED_FILE = ".active"  # beside the models: what to load when Postgres is away at the start
 
@@ -27,8 +30,14 @@ REMEMBERED_FILE = ".active"  # beside the models: what to load when Postgres is 
 class ModelStore:
     """The model that answers, and the task that keeps it the active one."""
 
-    def __init__(self, models_dir: Path, pool: Pool, clock: Clock) -> None:
+    def __init__(
+        self, models_dir: Path, pool: Pool, clock: Clock, bound: MemoryBound = MemoryBound()
+    ) -> None:  # noqa: B008 - frozen
         self.current: LoadedModel | None = None
+        self.before_swap: list[Callable[[LoadedModel], Awaitable[None]]] = []  # of the model that comes
+        self.after_swap: list[Callable[[LoadedModel], None]] = []  # of the model that goes: let it go
+        self._bound = bound
+        self._background = Background("model", LAST_NICE)
         self.models_dir = models_dir
         self._pool = pool
         self._clock = clock
@@ -49,12 +58,15 @@ class ModelStore:
         if model is None and self.current is None:
             model = await self._load_remembered(version)
         if model is not None:
-            self._swap(model)
+            await self._swap(model)
             metrics.MODEL_SWAP_SECONDS.observe(self._clock.monotonic_s() - start_s)
 
     async def _load(self, version: str) -> LoadedModel | None:
         try:
-            return await asyncio.to_thread(load_model, self.models_dir / version)
+            path = self.models_dir / version
+            if self.current is None:  # nobody is answered meanwhile
+                return await asyncio.to_thread(load_model, path, self._bound)
+            return await self._background.run(load_model, path, self._bound)
         except (BundleError, OSError, MemoryError) as error:
             self._refuse(version, error)
             return None
@@ -76,15 +88,30 @@ class ModelStore:
         except (RecoError, TimeoutError):
             return None if self.current else self._remembered_version()
 
-    def _swap(self, model: LoadedModel) -> None:
+    async def verify(self, version: str) -> None:
+        """BundleError if the bundle of `version` is not whole, or too large for this process."""
+        path = self.models_dir / version
+        self._bound.check(await self._background.run(manifest_of, path))
+        await self._background.run(open_bundle, path)
+
+    async def _swap(self, model: LoadedModel) -> None:
+        for prepare in self.before_swap:
+            await prepare(model)
+        metrics.MODEL_SWAP_PEAK_BYTES.set(resident_bytes() or 0)
         old, self.current = self.current, model
-        if old:
-            metrics.MODEL_INFO.remove(old.version)
         metrics.MODEL_INFO.labels(model.version).set(1)
         self._remember(model.version)
         structlog.get_logger().info(
             "model swapped", version=model.version, before=old.version if old else None
         )
+        if old:
+            metrics.MODEL_INFO.remove(old.version)
+            for forget in self.after_swap:
+                forget(old)
+            # Unmapping takes milliseconds: where the last reference goes, in the thread.
+            going = [old]
+            del old
+            await self._background.run(going.clear)
 
     def _refuse(self, version: str, error: BaseException) -> None:
         now_s = self._clock.monotonic_s()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +21,7 @@ from reco.ranking.v1.model_service_pb2 import (
     RollBackModelResponse,
 )
 
-from bundle import open_bundle, registry
+from bundle import registry
 from runtime.postgres import Pool
 from serving.model_store import ModelStore
 
@@ -66,7 +65,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     async def _verify(self, version: str) -> None:
         """BundleError MODEL_REFUSED before anything changes, rather than a model that no process will load."""
-        await asyncio.to_thread(open_bundle, self._store.models_dir / version)
+        await self._store.verify(version)
 
     def _model(self, row: registry.ModelRow) -> Model:
         current = self._store.current

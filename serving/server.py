@@ -38,6 +38,7 @@ from serving.catalogue_follower import CatalogueFollower
 from serving.drift import LOOK_PERIOD_S, DriftWatch, watched
 from serving.eligibility import EligibilityCache
 from serving.engine import Engine
+from serving.model import MemoryBound
 from serving.model_store import ModelStore
 from serving.models_service import ModelService
 from serving.processes import ALONE, LISTENING, WARM, Place
@@ -98,9 +99,12 @@ def _engine(
     follower: CatalogueFollower,
 ) -> Engine:
     catalogue = follower.catalogue
-    models, eligibility = ModelStore(settings.models_dir, pool, clock), EligibilityCache(catalogue)
+    bound = MemoryBound(settings.model_bytes_max)
+    models, eligibility = ModelStore(settings.models_dir, pool, clock, bound), EligibilityCache(catalogue)
     drift = DriftWatch(partial(watched, models, eligibility), DRIFT_SEED)
     eligibility.recent_vectors = drift.recent
+    models.before_swap.append(eligibility.prepare_for)
+    models.after_swap += [eligibility.forget_model, drift.forget_model]
     return Engine(
         catalogue,
         follower,

@@ -64,10 +64,24 @@ async def publish(
     model = ModelArrays.from_arrays(arrays, {**params, FEATURES_PARAM: list(FEATURES)})
     manifest = await asyncio.to_thread(_write, settings.models_dir, version, model, metrics, now_s, queries)
     try:
-        return await _register(settings, pool, manifest, event_count, note)
+        outcome = await _register(settings, pool, manifest, event_count, note)
     except BaseException:
         await _remove_if_unknown(settings, pool, version)
         raise
+    await _remove_old(settings, pool)
+    return outcome
+
+
+async def _remove_old(settings: Settings, pool: Pool) -> None:
+    # The disk is the only thing that old bundles take: what goes wrong here is no reason for a publication to fail.
+    try:
+        known, kept = await registry.known_and_kept(pool, settings.model_keep_count)
+        gone = await asyncio.to_thread(bundle.remove, settings.models_dir, kept, known)
+    except RecoError as error:
+        structlog.get_logger().warning("old bundles are kept for now", error=error.message)
+        return
+    if gone:
+        structlog.get_logger().info("old bundles removed", versions=gone)
 
 
 async def _remove_if_unknown(settings: Settings, pool: Pool, version: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import time
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +30,7 @@ from runtime.clock import ManualClock
 from runtime.errors import RecoError
 from runtime.postgres import open_pool
 from serving.limits import REFUSED_RETRY_S
+from serving.model import MemoryBound
 from serving.model_store import ModelStore
 from tests.integration.serving.conftest import ITEM_COUNT, NOW_S, Client, World
 from tests.integration.serving.models import make_model
@@ -335,3 +338,49 @@ async def test_start_when_active_bundle_is_gone_answers_without_model(modelled: 
         answer = await client.ranking.Recommend(RecommendRequest())
     assert answer.degradations == [Degradation.DEGRADATION_MODEL_MISSING]
     assert len(answer.items) == 20
+
+
+async def test_swap_when_the_bundle_takes_more_memory_than_allowed_is_refused_and_the_old_goes_on(
+    modelled: World,
+) -> None:
+    async with modelled.serve() as client:
+        before = (await client.ranking.Recommend(RecommendRequest())).model_version
+        outcome = await modelled.publish(make_model(await modelled.keys(), 2), ndcg=0.5)
+        store = client.serving.engine.models
+        store._bound = MemoryBound(bytes_max=1)
+        await store.follow()
+        assert (await client.ranking.Recommend(RecommendRequest())).model_version == before
+        _, info = await refusal(client.models.ActivateModel(ActivateModelRequest(version=outcome.version)))
+        assert info.reason == "MODEL_REFUSED"
+        assert "RECO_MODEL_BYTES_MAX" in info.metadata["description"]
+
+
+async def test_swap_when_done_lets_go_of_the_model_before(client: Client, modelled: World) -> None:
+    keys = await modelled.keys()
+    await modelled.see("u:ann", keys[:5])
+    await client.ranking.Recommend(RecommendRequest(user_id="ann", filter="year >= 1990"))
+    old = client.serving.engine.models.current
+    assert old is not None
+    gone, version = weakref.ref(old.arrays), old.version
+    del old
+    await modelled.publish(make_model(keys, 2), ndcg=0.5)
+    await client.serving.engine.models.follow()
+    answer = await client.ranking.Recommend(RecommendRequest(user_id="ann", filter="year >= 1990"))
+    assert answer.model_version != version
+    gc.collect()
+    assert gone() is None
+
+
+async def test_publish_when_there_are_many_bundles_removes_old_ones_but_not_what_going_back_reaches(
+    stocked: World,
+) -> None:
+    keys = await stocked.keys()
+    kept = stocked.settings.model_keep_count
+    versions = [(await stocked.publish(make_model(keys, 0), ndcg=0.5)).version]
+    held = [(await stocked.publish(make_model(keys, seed), ndcg=0.1)).version for seed in range(1, kept + 3)]
+    folders = {path.name for path in stocked.settings.models_dir.iterdir()}
+    assert folders == {*versions, *held[-kept:]}
+    async with stocked.serve() as client:
+        _, info = await refusal(client.models.ActivateModel(ActivateModelRequest(version=held[0])))
+        assert info.reason == "MODEL_REFUSED"
+        assert (await client.ranking.Recommend(RecommendRequest())).model_version == versions[0]

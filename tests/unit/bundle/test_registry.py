@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bundle.registry import ROLL_BACK, previous_version
+from bundle.registry import ROLL_BACK, previous_version, stack_of
 
 
 def history(*steps: str) -> list[tuple[str, str]]:
@@ -26,3 +26,7 @@ def history(*steps: str) -> list[tuple[str, str]]:
 )
 def test_previous_version_after_steps_is(steps: tuple[str, ...], expected: str | None) -> None:
     assert previous_version(history(*steps)) == expected
+
+
+def test_stack_after_going_back_holds_what_can_still_be_reached() -> None:
+    assert stack_of(history("a", "b", "back:a", "c", "d")) == ["a", "c", "d"]
