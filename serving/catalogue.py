@@ -6,7 +6,7 @@ The event loop's thread alone reads and writes it: a request between two of its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from reco.ranking.v1.ranking_service_pb2 import Stage
 
 from serving import limits
 from serving.change_log import ChangeLog
-from serving.columns import ListColumn, NumberColumn, State, TextColumn
+from serving.columns import ListColumn, NumberColumn, State, TextColumn, Work
 from serving.expiry import NEVER_S as NEVER_S
 from serving.expiry import Expiries
 from serving.rooms import lengthened, room_for, store
@@ -147,7 +147,7 @@ class Catalogue:
     def apply(self, rows: Iterable[ItemRow], now_s: float) -> None:
         """Takes the rows, with the fields of ItemRow in its order, over as they are now; of a key's rows the last."""
         rest = iter(rows)
-        while batch := list(islice(rest, limits.CATALOG_BATCH_ROW_COUNT)):
+        while batch := list(islice(rest, limits.CATALOG_FIRST_ROW_COUNT)):
             self._put(list({row[0]: row for row in batch}.values()), now_s)
 
     def withdraw(self, keys: NDArray[np.int64]) -> None:
@@ -172,10 +172,10 @@ class Catalogue:
 
     def _use(self, now_s: float) -> NDArray[np.int32]:
         """Looks at every item, and begins with the times anew; returns the keys that may be answered no more."""
-        before = self._usable.copy()
-        np.logical_and(self._flags & OFFERED, self._expires > now_s, out=self._usable)
-        self._expiries.start_over(self._expires[: self.size], now_s)
-        return np.flatnonzero(before & ~self._usable).astype(np.int32)
+        size, before = self.size, self.usable.copy()  # while room is made, arrays differ in length
+        np.logical_and(self._flags[:size] & OFFERED, self._expires[:size] > now_s, out=self._usable[:size])
+        self._expiries.start_over(self._expires[:size], now_s)
+        return np.flatnonzero(before & ~self.usable).astype(np.int32)
 
     def _put(self, rows: list[ItemRow], now_s: float) -> None:
         fields = ItemRow(*zip(*rows, strict=True))  # type: ignore[arg-type]  # each field now holds all rows' values
@@ -203,8 +203,12 @@ class Catalogue:
         store(self._flags, keys, deleted * DELETED + offered * OFFERED)
         store(self._usable, keys, usable)
         store(self._category_bits, keys, list(map(_bits, fields.categories)))
-        if self._expiries.size > self.size + limits.EXPIRED_COUNT_MAX:  # most of them hold no longer
+        if self._expiries_are_worn():
             self._expiries.start_over(self._expires[: self.size], now_s)
+
+    def _expiries_are_worn(self, share: float = 1.0) -> bool:
+        """Whether most of the times can't hold any longer; told sooner with a smaller share."""
+        return self._expiries.size > share * (self.size + limits.EXPIRED_COUNT_MAX)
 
     def _put_attributes(
         self,
@@ -235,38 +239,51 @@ class Catalogue:
         return False
 
     def reserve(self, size: int) -> None:
-        """Makes room for keys below `size`, all at once: `make_room` does it in steps, before that is needed."""
+        """Makes room for keys below `size`, all at once: `work_ahead` does it in pieces, before that is needed."""
         if size > len(self._flags):
-            for _ in self._lengthen(room_for(size)):
-                pass
+            for work in self._lengthen(room_for(size)):
+                work()
 
-    def make_room(self) -> Iterator[None]:
-        """Where the room for new items runs out: one array, or one hash table, grows from one step to the next."""
-        spare = self.size // limits.CATALOG_SPARE_PART
+    def work_ahead(self, rows: Sequence[ItemRow], now_s: float) -> Iterator[Work]:
+        """What takes long and would have to be done while rows (m,) are put, or soon: for another thread, one after the other.
+
+        Each replaces arrays by equal ones that are longer, wider or packed; so requests may go on meanwhile, and may see some
+        of them replaced and others not. Where that must be seen at once, it returns what is to be called between two requests.
+        Nothing may be put until all is done. Nothing is due for a small catalogue.
+        """
         if self.size < limits.CATALOG_STEPS_ITEM_COUNT:
             return
-        if len(self._flags) - self.size < spare:
-            yield from self._lengthen(room_for(self.size + spare))
-        for table in (self._ids, self.title.words):
-            if table.reserve_ahead(spare):
-                yield
+        spare, soon = self.size // limits.CATALOG_SPARE_PART, limits.CATALOG_FIRST_ROW_COUNT
+        size = max([self.size, *(row.key + 1 for row in rows)]) + spare // 2
+        if size > len(self._flags):
+            yield from self._lengthen(room_for(size + spare // 2))
+        texts = [self.title, *self.texts.values()]
+        tables = [self._ids, self.categories.words, self.tags.words, *(column.words for column in texts)]
+        for table in tables:
+            yield from table.work_ahead(soon)
+        for column in texts:
+            yield from column.work_ahead(soon)
+        for lists in (self.categories, self.tags):
+            yield from lists.work_ahead(soon)
+        for name, numbers in self.numbers.items():
+            yield from numbers.work_ahead([row.numbers.get(name) for row in rows])
+        if self._expiries_are_worn(0.9) or not self._expiries.has_room(soon):
+            yield partial(self._expiries.started_over, self._expires[: self.size], now_s, spare)
 
-    def _lengthen(self, length: int) -> Iterator[None]:
+    def _lengthen(self, length: int) -> Iterator[Work]:
         for column in self._columns():
-            column.reserve(length)
-            yield
-        self._ids.reserve(length)
-        yield
-        self._created = lengthened(self._created, length, 0)
-        yield
-        self._expires = lengthened(self._expires, length, NEVER_S)
-        yield
-        self._usable = lengthened(self._usable, length, 0)
-        self._category_bits = lengthened(self._category_bits, length, 0)
+            yield partial(column.reserve, length)
+        yield partial(self._ids.reserve, length)
+        yield partial(self._lengthen_own, length)
+        self._usable = lengthened(self._usable, length, 0)  # both here: a request may write them meanwhile
         self._flags = lengthened(
             self._flags, length, 0
         )  # last: its length says for how many keys all have room
-        yield
+
+    def _lengthen_own(self, length: int) -> None:
+        self._created = lengthened(self._created, length, 0)
+        self._expires = lengthened(self._expires, length, NEVER_S)
+        self._category_bits = lengthened(self._category_bits, length, 0)
 
     def rest(self) -> None:
         """After many changes: gives the memory back that they went faster with."""

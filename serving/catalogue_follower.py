@@ -19,6 +19,7 @@ from runtime.clock import Clock
 from runtime.errors import RecoError
 from runtime.postgres import DATABASE, Pool, postgres_errors
 from serving import limits
+from serving.background import SOON_NICE, Background
 from serving.catalogue import Catalogue, ItemRow
 from serving.catalogue_file import CatalogueFile, Half, Origin, Snapshot
 from serving.removals import Removals
@@ -65,6 +66,7 @@ class CatalogueFollower:
         self._turn = asyncio.Lock()  # two looks at once would apply changes out of order
         self._wanted = asyncio.Event()
         self._removals = Removals()
+        self._thread = Background("catalogue", SOON_NICE)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -188,7 +190,7 @@ class CatalogueFollower:
                     bound.reschedule(asyncio.get_running_loop().time() + limits.CATALOG_READ_S_MAX)
                     await self._read_all(connection)
                 else:
-                    await self._apply(connection, _CHANGED, self._catalogue)
+                    await self._apply(connection, _CHANGED, self._catalogue, limits.CATALOG_BATCH_ROW_COUNT)
             self._origin, self._begun = origin, None
 
     async def _look(self, connection: Connection) -> Origin:
@@ -226,21 +228,26 @@ class CatalogueFollower:
         target = Catalogue() if self._catalogue.size else self._catalogue
         row = await (await connection.execute("select max(key) from items")).fetchone()
         if row and row[0] is not None:
-            target.reserve(row[0] + 1)
-        await self._apply(connection, _ALL, target)
-        if target is not self._catalogue:
+            await self._thread.run(target.reserve, row[0] + 1)
+        if target is self._catalogue:
+            await self._apply(connection, _ALL, target, limits.CATALOG_FIRST_ROW_COUNT)
+        else:
+            await self._apply(connection, _ALL, target, limits.CATALOG_BATCH_ROW_COUNT)
             self._catalogue.adopt(target)
 
-    async def _apply(self, connection: Connection, query: str, catalogue: Catalogue) -> None:
+    async def _apply(self, connection: Connection, query: str, catalogue: Catalogue, count: int) -> None:
         async with connection.cursor(name="items") as cursor:
             set_json_loads(orjson.loads, cursor)
             await cursor.execute(query.encode(), {"seen": self._origin and self._origin.pg_snapshot})
-            while rows := await cursor.fetchmany(limits.CATALOG_BATCH_ROW_COUNT):
+            while found := await cursor.fetchmany(count):
+                rows = [ItemRow(*row) for row in found]
+                for work in catalogue.work_ahead(rows, self._clock.time_s()):
+                    adopt = await self._thread.run(work)
+                    if adopt is not None:
+                        adopt()
                 # No await between the two: what is told to be gone comes before both or after both.
-                catalogue.apply(map(ItemRow._make, self._removals.rows(rows)), self._clock.time_s())
+                catalogue.apply(self._removals.rows(rows), self._clock.time_s())
                 self._change_count += 1
-        for _ in catalogue.make_room():
-            await asyncio.sleep(0)
 
 
 def _continues(before: Origin, now: Origin) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from serving import text_kernels
 from serving.kernels import mark_lists
-from serving.rooms import FEW, grown, lengthened, room_for, store, widened
+from serving.rooms import FEW, WHOLE_MAX, grown, lengthened, room_for, store, widened
 from serving.texts import TextTable, kept_texts
 
 POOL_GARBAGE_SHARE = 0.5  # of a list column's pool; beyond it, the pool is packed again
@@ -19,6 +20,8 @@ POOL_COUNT_MIN = 1_024
 WORD_COUNT_MIN = 1_024  # words that are not worth numbering anew
 NO_WORD = 0  # the code of a key without a text: words are numbered from 1 on
 
+# For another thread, while nothing is put; what it returns, if anything, is to be called by the event loop's.
+Work = Callable[[], Callable[[], None] | None]
 Mask = NDArray[np.bool_]
 Keys = NDArray[np.int64]
 State = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -65,6 +68,12 @@ class NumberColumn:
         """Makes room for keys below `length`."""
         self.array = lengthened(self.array, length, none_of(self.array.dtype))
 
+    def work_ahead(self, values: Sequence[float | None]) -> Iterator[Work]:
+        """Widens the array, if that must be, to hold values (m,), which are then put."""
+        numbers = np.array(values, dtype=np.float64)
+        if len(numbers) and not self._is_wide_enough(smallest(numbers)):
+            yield partial(self._widen, smallest(numbers))
+
     def present(self, size: int) -> Mask:
         """(size,) bool: whether the key has a number."""
         array = self.array[:size]
@@ -86,12 +95,15 @@ class NumberColumn:
         )  # as float32 alone, 0.1 is 0.1
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
-        wide = np.promote_types(self.array.dtype, dtype)
-        if wide == self.array.dtype:
+        if self._is_wide_enough(dtype):
             return
-        none = ~self.present(len(self.array))
-        self.array = self.array.astype(wide)
-        self.array[none] = none_of(wide)
+        wide = np.promote_types(self.array.dtype, dtype)
+        array = self.array.astype(wide)
+        array[~self.present(len(self.array))] = none_of(wide)
+        self.array = array
+
+    def _is_wide_enough(self, dtype: np.dtype[Any]) -> bool:
+        return np.promote_types(self.array.dtype, dtype) == self.array.dtype
 
     def state(self) -> State:
         """Plain values, and arrays by name."""
@@ -115,8 +127,21 @@ class TextColumn:
         codes = self.words.numbers_of(values)
         self.codes = widened(self.codes, self.words.size)
         store(self.codes, keys, codes)
-        if self.words.size > max(WORD_COUNT_MIN, 2 * len(self.codes)):  # at least half are nobody's
+        if self._is_worn():
             self._forget()
+
+    def work_ahead(self, count: int) -> Iterator[Work]:
+        """What would be due soon if `count` words more were put."""
+        if self._is_worn(0.9):
+            yield self._without_garbage
+        if self.words.size + count > WHOLE_MAX[self.codes.dtype]:
+            yield partial(self._widen, self.words.size + count)
+
+    def _widen(self, code_max: int) -> None:
+        self.codes = widened(self.codes, code_max)
+
+    def _is_worn(self, share: float = 1.0) -> bool:  # then at least half of the words are nobody's
+        return self.words.size > share * max(WORD_COUNT_MIN, 2 * len(self.codes))
 
     def reserve(self, length: int) -> None:
         """Makes room for keys below `length`."""
@@ -132,8 +157,16 @@ class TextColumn:
         return None if code == NO_WORD else self.words.text(code)
 
     def _forget(self) -> None:
-        self.words, renumbered = kept_texts(self.words, used_codes(self.codes))
-        self.codes = renumbered[self.codes].astype(_code_type(self.words.size))
+        self._without_garbage()()
+
+    def _without_garbage(self) -> Callable[[], None]:
+        words, renumbered = kept_texts(self.words, used_codes(self.codes))
+        codes = renumbered[self.codes].astype(_code_type(words.size))
+
+        def adopt() -> None:
+            self.words, self.codes = words, codes
+
+        return adopt
 
     def state(self) -> State:
         """Plain values, and arrays by name."""
@@ -170,8 +203,22 @@ class ListColumn:
         self.starts, self.counts = widened(self.starts, self._used), widened(self.counts, max(counts))
         store(self.starts, keys, self._used - np.cumsum(counts[::-1])[::-1])
         store(self.counts, keys, counts)
-        if self._garbage > max(POOL_COUNT_MIN, POOL_GARBAGE_SHARE * self._used):
+        if self._is_worn():
             self._pack()
+
+    def work_ahead(self, count: int) -> Iterator[Work]:
+        """What would be due soon if the lists of `count` keys more were put, of twice the usual length to be sure."""
+        if self._is_worn(0.9):
+            yield self._packed
+        used = self._used + 2 * count * (self._used // max(len(self.counts), 1) + 1)
+        if used > len(self.pool) or self.words.size + count > WHOLE_MAX[self.pool.dtype]:
+            yield partial(self._make_room, used, self.words.size + count)
+
+    def _make_room(self, used: int, code_max: int) -> None:
+        self.pool = grown(widened(self.pool, code_max), used, 0)
+
+    def _is_worn(self, share: float = 1.0) -> bool:
+        return self._garbage > share * max(POOL_COUNT_MIN, POOL_GARBAGE_SHARE * self._used)
 
     def reserve(self, length: int) -> None:
         """Makes room for keys below `length`."""
@@ -210,12 +257,20 @@ class ListColumn:
         self._used = used
 
     def _pack(self) -> None:
+        self._packed()()
+
+    def _packed(self) -> Callable[[], None]:
+        """Makes all of it beside what is there; who reads meanwhile has the one or the other."""
         packed = np.zeros(room_for(self._used - self._garbage), dtype=self.pool.dtype)
-        self.starts = self.starts.copy()  # a thread may be reading the runs of before: they stay together
-        self._used = text_kernels.pack_runs(self.starts, self.counts, self.pool, packed)
-        self._garbage = 0
-        self.words, renumbered = kept_texts(self.words, used_codes(packed[: self._used]))
-        self.pool = renumbered[packed].astype(_code_type(self.words.size))
+        starts = self.starts.copy()
+        used = text_kernels.pack_runs(starts, self.counts, self.pool, packed)
+        words, renumbered = kept_texts(self.words, used_codes(packed[:used]))
+        pool = renumbered[packed].astype(_code_type(words.size))
+
+        def adopt() -> None:
+            self.starts, self.pool, self.words, self._used, self._garbage = starts, pool, words, used, 0
+
+        return adopt
 
     def state(self) -> State:
         """Plain values, and arrays by name."""

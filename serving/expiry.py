@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -43,13 +45,30 @@ class Expiries:
         self.size, count = pop(self._times, self._keys, self.size, now_s, out)
         return None if count == len(out) else out[:count]
 
+    def has_room(self, count: int) -> bool:
+        """Whether `count` more can be added without anything growing."""
+        return self.size + count <= len(self._times)
+
     def start_over(self, expires: Times, now_s: float) -> None:
         """Of the times by key (size,) float64 those that are to come, and nothing else. O(items)."""
-        keys = np.flatnonzero((expires > now_s) & (expires < NEVER_S))
-        order = np.argsort(expires[keys])  # what is sorted is a heap
-        self._keys = keys[order].astype(np.int32)
-        self._times = expires[self._keys]
-        self.size = len(self._keys)
+        self.started_over(expires, now_s)()
+
+    def started_over(self, expires: Times, now_s: float, spare: int = 0) -> Callable[[], None]:
+        """As `start_over`, for another thread and with room for `spare` more; what it returns puts that in place.
+
+        Times that are taken out in between are in it again, which does no harm.
+        """
+        found = np.flatnonzero((expires > now_s) & (expires < NEVER_S))
+        order = np.argsort(expires[found])  # what is sorted is a heap
+        size = len(found)
+        keys, times = np.zeros(size + spare, dtype=np.int32), np.zeros(size + spare)
+        keys[:size] = found[order]
+        times[:size] = expires[keys[:size]]
+
+        def adopt() -> None:
+            self._keys, self._times, self.size = keys, times, size
+
+        return adopt
 
 
 @njit(cache=True, nogil=True)

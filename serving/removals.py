@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from profiles.item_news import ItemNews
 from serving import limits
+from serving.catalogue import ItemRow
 from serving.catalogue_file import Origin
 
 
@@ -46,12 +47,12 @@ class Removals:
         for news in self._told:
             self._bar(news, look)
 
-    def rows(self, rows: Sequence[tuple[object, ...]]) -> Sequence[tuple[object, ...]]:
-        """Those rows of the look, the key first, that no removal is newer than; they go into the view now."""
+    def rows(self, rows: Sequence[ItemRow]) -> Sequence[ItemRow]:
+        """Those rows of the look that no removal is newer than; they go into the view now."""
         if self._barred:
-            rows = [row for row in rows if row[0] not in self._barred]
+            rows = [row for row in rows if row.key not in self._barred]
         if self._put is not None:
-            self._put.update(row[0] for row in rows)  # type: ignore[misc]  # a key
+            self._put.update(row.key for row in rows)
         return rows
 
     def take(self, news: ItemNews, view: Origin | None) -> Iterable[int]:

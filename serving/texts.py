@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from serving.rooms import WHOLE_MAX, grown, lengthened, widened
 
 SLOT_LOAD_MAX = 0.6  # of the hash table; beyond, runs of taken slots get long
 SLOT_COUNT_MIN = 64
+SMALL_COUNT_MAX = 16_384  # texts that are put into a larger table of slots within 1 ms
 REMEMBERED_COUNT_MAX = 8_192  # texts whose numbers are kept in a dict while many are put: about 1 MB a table
 RESTING_COUNT_MAX = 512  # and afterwards, for the single changes: at most some 60 KB
 NUL = "\0"
@@ -116,16 +118,24 @@ class TextTable:
         self.starts, self.lengths = lengthened(self.starts, length, 0), lengthened(self.lengths, length, 0)
         self._make_slots(length)
 
-    def reserve_ahead(self, count: int) -> bool:
-        """Makes room for `count` more texts of the usual length; False if there was room."""
-        used = self.used + count * (self.used // max(self.taken, 1) + 1)
-        size, taken = self.size + count, self.taken + count
-        if used <= len(self.data) and size <= len(self.starts) and taken <= SLOT_LOAD_MAX * len(self.slots):
-            return False
-        self.data = grown(self.data, used, 0)
+    def work_ahead(self, count: int) -> Iterator[Callable[[], None]]:
+        """Where something would grow soon if `count` more texts were put, of twice the usual length to be sure: that it does.
+
+        For another thread: arrays are replaced by longer ones with the same in them. A small table grows in no time.
+        """
+        if self.taken < SMALL_COUNT_MAX:
+            return
+        has_room = self._usual(count) <= len(self.data) and self.size + count <= len(self.starts)
+        if not has_room or self.taken + count > SLOT_LOAD_MAX * len(self.slots):
+            yield partial(self._reserve, count)
+
+    def _reserve(self, count: int) -> None:
+        self.data, size = grown(self.data, self._usual(count), 0), self.size + count
         self.starts, self.lengths = grown(self.starts, size, 0), grown(self.lengths, size, 0)
-        self._make_slots(taken)
-        return True
+        self._make_slots(self.taken + count)
+
+    def _usual(self, count: int) -> int:
+        return self.used + 2 * count * (self.used // max(self.taken, 1) + 1)
 
     def _make_room(self, data: NDArray[np.uint8], numbers: Numbers, longest: int) -> None:
         used = self.used + len(data)

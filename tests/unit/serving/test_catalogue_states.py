@@ -8,10 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from serving import limits
 from serving.catalogue import Catalogue, ItemRow, hash_bit
 from serving.catalogue_file import CatalogueFile, Origin
 from tests.unit.serving.items import NOW_S, item
@@ -49,14 +51,20 @@ class Items(RuleBasedStateMachine):
         super().__init__()
         self.view, self.plain, self.now_s = Catalogue(), dict[int, ItemRow](), NOW_S
         self.folder = TemporaryDirectory()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(limits, "CATALOG_STEPS_ITEM_COUNT", 8)  # as if it were large
+        self.patch.setattr("serving.texts.SMALL_COUNT_MAX", 8)
+        self.patch.setattr(limits, "CATALOG_FIRST_ROW_COUNT", 20)
 
     def teardown(self) -> None:
         self.folder.cleanup()
+        self.patch.undo()
 
     @rule(rows=st.lists(st.tuples(KEYS, CHANGES), min_size=1, max_size=12))
     def upsert(self, rows: list[tuple[int, dict[str, Any]]]) -> None:
         items = [item(key, **{"id": id_of(key), **changes}) for key, changes in rows]
         revision = self.view.revision
+        self.work_ahead(items)
         self.view.apply(items, self.now_s)
         self.plain.update({row.key: row for row in items})
         assert self.view.revision > revision
@@ -80,8 +88,16 @@ class Items(RuleBasedStateMachine):
     @rule()
     def rest(self) -> None:
         self.view.rest()
-        for _ in self.view.make_room():
-            pass
+        self.work_ahead([])
+
+    def work_ahead(self, rows: list[ItemRow]) -> None:
+        """As another thread does it, with looks at the view in between."""
+        for work in self.view.work_ahead(rows, self.now_s):
+            adopt = work()
+            self.view.expire(self.now_s)
+            self.agrees()
+            if adopt is not None:
+                adopt()
 
     @rule()
     def begin_again(self) -> None:

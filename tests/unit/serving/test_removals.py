@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -9,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from profiles.item_news import ItemNews
 from serving.catalogue_file import Origin
 from serving.removals import Removals, is_in
+from tests.unit.serving.items import item
 
 DATABASE = "a database"
 KEYS = st.integers(1, 4)
@@ -37,13 +39,13 @@ def test_first_look_when_an_item_is_gone_meanwhile_does_not_bring_it_back() -> N
     removals = Removals()
     removals.begin()
     removals.see(Origin(DATABASE, "10:20:15"), follows_on=False)
-    assert list(removals.rows([(1,), (2,)])) == [(1,), (2,)]
+    assert list(removals.rows([item(1), item(2)])) == [item(1), item(2)]
     assert list(removals.take(news(15, 2, 3), None)) == [2, 3]  # put already
-    assert list(removals.rows([(3,), (4,)])) == [(4,)]
+    assert list(removals.rows([item(3), item(4)])) == [item(4)]
     assert list(removals.take(news(12, 5), None)) == []  # the look shows what became of it
 
 
-def test_take_when_more_is_told_than_is_kept_still_takes_it_out(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_take_when_more_is_told_than_is_kept_still_takes_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.limits.REMOVED_COUNT_MAX", 1)
     removals = Removals()
     removals.begin()
@@ -128,8 +130,8 @@ class Interleavings(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3))
     def put(self, count: int) -> None:
         batch, self.rows = self.rows[:count], self.rows[count:]
-        for key, offered in self.removals.rows(batch):
-            self.view[key] = offered  # type: ignore[index, assignment]
+        for row in self.removals.rows([item(key, available=offered) for key, offered in batch]):
+            self.view[row.key] = row.available
 
     @precondition(lambda self: self.stage == "seen" and not self.rows)
     @rule()
