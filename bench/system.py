@@ -60,6 +60,14 @@ class System:
             yield server
 
     @contextlib.contextmanager
+    def ingest(self, cores: set[int] | None) -> Iterator[Server]:
+        """The ingest server: what items go through."""
+        port = free_port()
+        own = _environment(self.settings) | {"RECO_INGEST_PORT": str(port)}
+        with started(["ingest"], self.log_folder("ingest"), port, own, cores, serves) as server:
+            yield server
+
+    @contextlib.contextmanager
     def gateway(self, target: Server, cores: set[int] | None) -> Iterator[Server]:
         """The REST gateway before a serving process."""
         port = free_port()
