@@ -95,7 +95,9 @@ def _has(answer: RecommendResponse, item_id: str) -> bool:
 @contextmanager
 def _shop(ingest: Server, servers: Sequence[Server]) -> Iterator[Shop]:
     with ExitStack() as stack:
-        channels = [stack.enter_context(grpc.insecure_channel(each.address)) for each in (ingest, *servers)]
+        channels: list[Any] = [  # the stubs know those of grpc.aio alone
+            stack.enter_context(grpc.insecure_channel(each.address)) for each in (ingest, *servers)
+        ]
         yield Shop(IngestServiceStub(channels[0]), [RankingServiceStub(channel) for channel in channels[1:]])
 
 

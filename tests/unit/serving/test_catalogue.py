@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import structlog
 
-from serving import columns
+from serving import columns, limits, texts
+from serving.catalogue import Catalogue, ItemRow
 from serving.limits import ATTRIBUTE_COUNT_MAX
 from tests.unit.serving.items import NOW_S, catalogue_of, item
 
@@ -117,3 +119,60 @@ def test_put_when_the_column_has_float32_and_the_number_is_none_widens_it() -> N
     put(column, 1, 0.1)
 
     assert column.view(2).tolist() == [0.5, 0.1]
+
+
+def test_withdraw_takes_items_out_once_and_unknown_keys_not_at_all() -> None:
+    view = catalogue_of(*(item(key) for key in range(1, 5)))
+    before = view.revision
+
+    view.withdraw(np.array([2, 4, 99]))
+    view.withdraw(np.array([2], dtype=np.int64))
+    view.withdraw(np.zeros(0, dtype=np.int64))
+
+    assert np.flatnonzero(view.usable).tolist() == [1, 3]
+    assert sorted(view.changes_since(before)) == [2, 4]  # type: ignore[arg-type]  # it reaches back
+    assert view.key_of("i2") == 2  # until its row says that it was deleted
+    view.apply([item(2)], NOW_S)
+    assert np.flatnonzero(view.usable).tolist() == [1, 2, 3]
+
+
+def test_withdraw_when_items_expire_later_does_not_bring_them_back() -> None:
+    view = catalogue_of(item(1, expire_s=NOW_S + 1), item(2))
+    view.withdraw(np.array([2]))
+    view.expire(NOW_S + 2)
+    assert view.usable_count == 0
+
+
+def arrays_of(view: Catalogue) -> dict[tuple[str, str], np.ndarray]:
+    return {(part, name): each for part, (_, arrays) in view.parts().items() for name, each in arrays.items()}
+
+
+def test_apply_when_the_work_was_done_ahead_replaces_no_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CATALOG_STEPS_ITEM_COUNT", 1)
+    monkeypatch.setattr(limits, "CATALOG_FIRST_ROW_COUNT", 100)
+    monkeypatch.setattr(texts, "SMALL_COUNT_MAX", 1)
+    view, rng = catalogue_of(rich(1, 0)), np.random.default_rng(5)
+    replaced = 0
+    for turn in range(120):
+        keys = np.unique(np.r_[rng.integers(1, view.size, 20), np.arange(view.size, view.size + 30)])
+        rows = [rich(int(key), turn) for key in keys]
+        before = arrays_of(view)
+        for work in view.work_ahead(rows, NOW_S):
+            adopt = work()
+            if adopt is not None:
+                adopt()
+        ahead = arrays_of(view)
+        view.apply(rows, NOW_S)
+        after = arrays_of(view)
+        assert [name for name in ahead if after[name] is not ahead[name]] == []
+        replaced += sum(ahead[name] is not before[name] for name in before)
+    assert replaced > 100
+
+
+def rich(key: int, turn: int) -> ItemRow:
+    """An item with a value of everything, many of them new ones, and numbers of every size."""
+    return item(
+        key, id=f"item-{key}", title=f"Title {key} {turn}", categories=[f"c{key % 7}"], tags=[f"t{key % 90}", f"u{turn}"],
+        numbers={"n": float(10 ** (turn // 15)) + turn / 4}, texts={"sku": f"{key}-{turn}", "brand": f"b{key % 9}"},
+        expire_s=NOW_S + 10 + key * 7 % 50 + turn,
+    )  # fmt: skip
