@@ -12,6 +12,7 @@ from serving.catalogue_follower import CatalogueFollower
 from serving.drift import DriftWatch
 from serving.effort import Pace
 from serving.eligibility import BlockedKeys, EligibilityCache
+from serving.live_items import LiveItems
 from serving.model_store import ModelStore
 from serving.profile import ProfileReader
 from serving.trending import Trending
@@ -28,6 +29,7 @@ class Engine:
     trending: Trending
     eligibility: EligibilityCache
     drift: DriftWatch
+    live: LiveItems
     clock: Clock
     random_bytes: Callable[[int], bytes]
     blocked: BlockedKeys = field(default_factory=BlockedKeys)

@@ -18,6 +18,11 @@ POPULAR_COUNT_MAX = (
 )
 TRENDING_COUNT_MAX = 100  # candidates from the trending list; it keeps 1,000, the rest is noise
 NEW_COUNT_MAX = 20  # candidates that no model knows yet: at one in ten, enough for a page of 200
+LIVE_ITEMS_MAX = (
+    8_192  # new items with vectors of their own between two models: 2 MB, 50 us for all of them
+)
+LIVE_COUNT_MAX = 40  # candidates of them in the user's direction
+LIVE_SLICE_COUNT = 64  # of them taken over before requests get their turn: about 1 ms
 NEW_STEP_COUNT = 10  # one place in so many may go to an item that no model knows yet
 NEW_AGE_S_MAX = 30 * 86_400  # an item that had no event in a month is no news; it only fills up
 INLINE_EVENT_COUNT_MAX, CONTEXT_ITEM_COUNT_MAX = 64, 16  # the contract's
@@ -72,6 +77,7 @@ COMPUTE_MS_RESERVE = (
     10  # left for everything after the profile: it takes about 1 ms, ten times that under load
 )
 TRENDING_PERIOD_S = 1.0
+LIVE_PERIOD_S = 0.1  # between an upsert that serving knows of and its item's vector
 CATALOG_PERIOD_S = 0.5
 # Between two looks at the catalogue while it changes all the time: a look costs some ms, so this bounds what they take of a core.
 CATALOG_PAUSE_S = 0.03
@@ -92,7 +98,7 @@ CATALOG_MARKER_DAYS_MAX = (
 CATALOG_STALE_S = 3.0  # without a successful look for so long, answers say CATALOG_STALE
 
 assert GATHERED_COUNT_MAX + RING_EVENT_COUNT_MAX + TRENDING_COUNT_MAX + NEW_COUNT_MAX + PAGE_SIZE_MAX <= (
-    CANDIDATE_COUNT_MAX
+    CANDIDATE_COUNT_MAX - LIVE_COUNT_MAX
 )
 assert RANK_ITEM_COUNT_MAX <= CANDIDATE_COUNT_MAX
 assert NEW_COUNT_MAX * NEW_STEP_COUNT >= PAGE_SIZE_MAX

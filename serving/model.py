@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from retrieval import Retriever
 from serving.kernels import rows_of
 from serving.memory import available_bytes
 from vectorizer import ModelArrays, Workspace, gather, score, vectorize
+from vectorizer.content import ContentModel
 from vectorizer.features import FEATURES
 
 PAGE_BYTES = 4_096  # of the memory that files are mapped in
@@ -31,6 +32,7 @@ class LoadedModel:
     workspace: Workspace
     row_by_key: NDArray[np.int32]  # (largest key + 1,) int32, -1 where the model does not know the key
     retriever: Retriever  # its scratch memory belongs to the event loop's thread too
+    content: ContentModel | None = None  # gives new items their vectors; None: the bundle has none
 
     def rows_of(self, keys: NDArray[np.int32]) -> NDArray[np.int32]:
         """(m,) int32 keys -> (m,) int32 rows, -1 where the model does not know the key."""
@@ -72,7 +74,8 @@ def load_model(path: Path, bound: MemoryBound = MemoryBound()) -> LoadedModel:
     try:
         arrays = ModelArrays.from_arrays(bundle.arrays, bundle.manifest.params)
         retriever = Retriever(bundle.arrays, bundle.manifest.params, arrays)
-        model = of_arrays(bundle.manifest.version, arrays, retriever)
+        content = ContentModel.from_arrays(bundle.arrays, arrays.factor_count)
+        model = replace(of_arrays(bundle.manifest.version, arrays, retriever), content=content)
         _check_features(arrays)
         _touch(bundle.arrays.values())
         _warm(model)

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from reco.ranking.v1.ranking_service_pb2 import Degradation, FilterReport, RecommendRequest, RecommendResponse
 
 from profiles.codec import Profile
-from serving import answers, tokens
+from serving import answers, limits, tokens
 from serving.answers import Answer
-from serving.candidates import Lists, Personal, fresh_keys
-from serving.decision import Blocked, Decision, Scored
+from serving.candidates import NO_PRODUCTS, Candidates, Lists, Personal, fresh_keys
+from serving.decision import Blocked, Decision, Scored, Scores
 from serving.effort import WAYS, Budget, Effort
 from serving.eligible import Eligible
 from serving.engine import Engine
 from serving.limits import PAGE_SIZE_DEFAULT
+from serving.live_items import LiveTable
 from serving.model import LoadedModel
 from serving.profile import Ring, ring_of, with_context, with_inline
 from serving.ranker import in_order_of_retrieval, rank, ranks_in_order
@@ -113,15 +114,32 @@ def _scored(
         engine.drift.note(personal.vector, model.retriever)
     watch.lap("vectorize")
     own = np.ascontiguousarray(ring.keys[::-1]) if request.include_seen else NO_KEYS
-    lists = Lists(trending, own=own, fresh=fresh_keys(eligible, engine.catalogue.created_s, time_s))
+    live = engine.live.of(model) if personal.found and way.room.retrieval_width > 0 else None
+    lists = Lists(
+        trending,
+        NO_KEYS if live is None else live.nearest(personal.vector, limits.LIVE_COUNT_MAX, eligible.mask),
+        own,
+        fresh=fresh_keys(eligible, engine.catalogue.created_s, time_s),
+    )
     found = engine.gatherer.gather(model, personal, lists, way.room, eligible, blocked, engine.blocked, count)
+    products = _products_of(found, live, personal)
     watch.lap("gather")
     if way.is_ranked:
-        scores = rank(found, personal, model, trending, time_s)
+        scores = rank(found, personal, model, trending, time_s, products)
     else:
-        scores = in_order_of_retrieval(found, personal, model)
+        scores = in_order_of_retrieval(found, personal, model, products)
     watch.lap("score")
-    return Scored(found, scores, lists, personal)
+    return Scored(found, scores, lists, personal, products)
+
+
+def _products_of(found: Candidates, live: LiveTable | None, personal: Personal) -> Scores:
+    """(k,) float32 inner products of the candidates that live beside the model, NaN for others; empty where there are none."""
+    unknown = np.flatnonzero(found.rows < 0)
+    if live is None or not live.size or not len(unknown):
+        return NO_PRODUCTS
+    products = np.full(len(found.rows), np.nan, dtype=np.float32)
+    products[unknown] = live.products_of(found.keys[unknown], personal.vector)
+    return products
 
 
 def _selected(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving import limits
-from serving.candidates import NO_PRODUCTS, Candidates, Personal
+from serving.candidates import NEW, NO_PRODUCTS, Candidates, Personal
 from serving.model import LoadedModel
 from serving.trending import TrendingList
 from vectorizer import score
@@ -34,13 +34,8 @@ def rank(
     scores = np.empty(len(candidates.keys), dtype=np.float32)
     rows = candidates.rows[known]
     scores[known] = _modelled(candidates.keys[known], rows, personal, model, trending, time_s)
-    unknown = ~known
-    if len(products):
-        near = unknown & ~np.isnan(products)
-        own = model.arrays.factors[rows] @ personal.vector
-        scores[near] = like_their_equals(products[near], own, scores[known])
-        unknown &= ~near
-    scores[unknown] = places_between(scores[~unknown], int(np.count_nonzero(unknown)))
+    own = model.arrays.factors[rows] @ personal.vector if len(products) else NO_PRODUCTS
+    _place_others(scores, known, candidates, products, own)
     return scores
 
 
@@ -53,13 +48,25 @@ def in_order_of_retrieval(
     rows = candidates.rows[known]
     arrays = model.arrays
     scores[known] = arrays.factors[rows] @ personal.vector if personal.found else arrays.popularity[rows]
-    unknown = ~known
-    if len(products):
-        near = unknown & ~np.isnan(products)
-        scores[near] = products[near]
-        unknown &= ~near
-    scores[unknown] = places_between(scores[~unknown], int(np.count_nonzero(unknown)))
+    _place_others(scores, known, candidates, products, scores[known])
     return scores
+
+
+def _place_others(
+    scores: Scores, known: NDArray[np.bool_], candidates: Candidates, products: Scores, own: Scores
+) -> None:
+    """Writes the scores of what the model does not know, among those of what it does: own (n,) are its inner products.
+
+    What is new in the catalogue is shown at a known cost whatever is expected of it; where more is expected, it stands higher.
+    """
+    unknown = ~known
+    near = unknown & ~np.isnan(products) if len(products) else np.zeros(len(known), dtype=np.bool_)
+    between = unknown & (~near | (candidates.bits & NEW != 0))
+    modelled = scores[known]
+    scores[unknown] = -np.inf
+    scores[between] = places_between(modelled, int(np.count_nonzero(between)))
+    if near.any():
+        scores[near] = np.maximum(scores[near], like_their_equals(products[near], own, modelled))
 
 
 def like_their_equals(products: Scores, own: Scores, scores: Scores) -> Scores:

@@ -38,6 +38,7 @@ from serving.catalogue_follower import CatalogueFollower
 from serving.drift import LOOK_PERIOD_S, DriftWatch, watched
 from serving.eligibility import EligibilityCache
 from serving.engine import Engine
+from serving.live_items import LiveItems
 from serving.model import MemoryBound
 from serving.model_store import ModelStore
 from serving.models_service import ModelService
@@ -103,8 +104,9 @@ def _engine(
     models, eligibility = ModelStore(settings.models_dir, pool, clock, bound), EligibilityCache(catalogue)
     drift = DriftWatch(partial(watched, models, eligibility), DRIFT_SEED)
     eligibility.recent_vectors = drift.recent
-    models.before_swap.append(eligibility.prepare_for)
-    models.after_swap += [eligibility.forget_model, drift.forget_model]
+    live = LiveItems(catalogue)
+    models.before_swap += [eligibility.prepare_for, live.prepare]
+    models.after_swap += [eligibility.forget_model, drift.forget_model, live.forget_model]
     return Engine(
         catalogue,
         follower,
@@ -113,6 +115,7 @@ def _engine(
         Trending(redis, clock),
         eligibility,
         drift,
+        live,
         clock,
         os.urandom,
     )
@@ -140,6 +143,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
         stack.push_async_callback(stop_server, server, health)
     await asyncio.to_thread(warm_up)
     await asyncio.gather(engine.follower.follow(), engine.trending.refresh(), engine.models.follow())
+    await engine.live.follow()  # what the one brought beside what the other did
     if place.states is not None:
         await place.all_are(WARM)
         server, health, port = await start()  # when it returns, the kernel knows of the listening socket
@@ -149,6 +153,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
         _repeat(stack, engine.follower.save, limits.CATALOG_PERIOD_S)  # it knows itself whether that is due
     _repeat(stack, engine.trending.refresh, limits.TRENDING_PERIOD_S)
     _repeat(stack, engine.models.follow, limits.MODEL_PERIOD_S)
+    _repeat(stack, engine.live.follow, limits.LIVE_PERIOD_S)
     _repeat(stack, engine.drift.look, LOOK_PERIOD_S)
     _repeat(stack, engine.eligibility.look, limits.FILTER_LOOK_PERIOD_S)
     settle()

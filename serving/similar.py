@@ -33,7 +33,12 @@ def similar_items(request: SimilarItemsRequest, engine: Engine) -> Answer:
     excluded = catalogue.keys_of([request.item_id, *request.exclude_item_ids])
     count = request.page_size or PAGE_SIZE_DEFAULT
     row = int(model.rows_of(np.array([key], dtype=np.int32))[0]) if model else -1
-    if model is None or row < 0:
+    live = engine.live.of(model)
+    vector = live.vector_of(key) if live and row < 0 else None
+    if model is not None and vector is not None:
+        rows, scores = _by_vector(vector, count, model.rows_of(excluded), eligible, model)
+        keys = model.arrays.item_keys[rows]
+    elif model is None or row < 0:
         keys, scores = _by_categories(key, count, excluded, eligible, catalogue)
     else:
         rows, scores = _by_model(row, count, model.rows_of(excluded), eligible, model)
@@ -75,6 +80,16 @@ def _by_model(
     lengths = np.maximum(arrays.factor_norms[far] * arrays.factor_norms[row], np.float32(1e-12))
     cosines = (arrays.factors[far] @ arrays.factors[row]) / lengths
     return np.concatenate([near, far]), np.concatenate([weights, cosines]).astype(np.float32)
+
+
+def _by_vector(
+    vector: Scores, count: int, blocked_rows: Int32, eligible: Eligible, model: LoadedModel
+) -> tuple[Int32, Scores]:
+    """At most `count` rows in a new item's direction, and their cosines."""
+    rows = model.retriever.nearest(vector, count, eligible.hidden, blocked_rows, eligible.shown)
+    arrays = model.arrays
+    lengths = np.maximum(arrays.factor_norms[rows] * np.linalg.norm(vector), np.float32(1e-12))
+    return rows, ((arrays.factors[rows] @ vector) / lengths).astype(np.float32)
 
 
 def _listed(

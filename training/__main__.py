@@ -128,6 +128,7 @@ async def _publish(settings: Settings, pool: Pool, log: RunLog, candidate: Candi
         candidate.event_count,
         candidate.note,
         queries=candidate.queries,
+        content=candidate.content,
     )
     structlog.get_logger().info(
         "published", version=outcome.version, activated=outcome.activated, reason=outcome.reason

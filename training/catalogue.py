@@ -9,11 +9,12 @@ import numpy as np
 from psycopg import Connection
 
 from training.dataset import Items, category_masks, year_of
+from vectorizer.content import WordLists, hashes_of
 
 YEAR_ATTRIBUTE = "year"  # an item's release where it has one; otherwise its creation stands for it
 DAYS_PER_YEAR = 365.2425
 
-_QUERY = "SELECT key, id, categories, create_time, numeric_attributes ->> %s FROM items ORDER BY key"
+_QUERY = "SELECT key, id, categories, create_time, numeric_attributes ->> %s, tags FROM items ORDER BY key"
 
 
 def read_items(connection: Connection[Any]) -> Items:
@@ -24,6 +25,7 @@ def read_items(connection: Connection[Any]) -> Items:
         categories=category_masks([row[2] for row in rows]),
         released=np.array([_released(row[3], row[4]) for row in rows], dtype=np.float32),
         ids=tuple(row[1] for row in rows),
+        given_words=WordLists.of([hashes_of(row[2], row[5]) for row in rows]),
     )
 
 

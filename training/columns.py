@@ -18,6 +18,7 @@ import numpy as np
 from profiles.signals import Signal, from_rating
 from training.dataset import TIME_S_MAX, Dataset, DatasetError, Items, build, category_masks, year_of
 from training.tables import Row, open_table
+from vectorizer.content import WordLists, hashes_of
 
 BAD_SAMPLE_COUNT_MAX = 20  # rows quoted of those set aside; all are counted
 ID_CHARACTER_COUNT_MAX = 128  # as the contract's ids
@@ -246,4 +247,5 @@ def _described(ids: list[str], known: dict[str, MappedItem]) -> Items:
     described = [known.get(item, bare) for item in ids]
     released = np.array([item.released for item in described], dtype=np.float32)
     masks = category_masks([item.categories for item in described])
-    return Items(np.arange(len(ids), dtype=np.int32), masks, released, tuple(ids))
+    words = WordLists.of([hashes_of(item.categories, ()) for item in described])
+    return Items(np.arange(len(ids), dtype=np.int32), masks, released, tuple(ids), words)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vectorizer.content import WordLists
+
 Int32 = NDArray[np.int32]
 
 TIME_S_MAX = 2**32 - 1  # a ring's time is a uint32
@@ -28,6 +30,12 @@ class Items:
     categories: NDArray[np.uint64]  # (n,) uint64, one bit a category
     released: NDArray[np.float32]  # (n,) float32 years, 0 where unknown
     ids: tuple[str, ...] = ()  # the caller's ids, empty where only keys are known
+    given_words: WordLists | None = None  # of their categories and tags; None: nothing is known of them
+
+    @property
+    def words(self) -> WordLists:
+        """The words of all items."""
+        return self.given_words or WordLists.of([()] * len(self.keys))
 
     @classmethod
     def bare(cls, keys: Int32, ids: tuple[str, ...] = ()) -> Items:
@@ -67,6 +75,8 @@ class Dataset:
         items = Items(self.items.keys[kept], self.items.categories[kept], self.items.released[kept])
         if self.items.ids:
             items = replace(items, ids=tuple(self.items.ids[i] for i in kept))
+        if self.items.given_words:
+            items = replace(items, given_words=self.items.given_words.take(kept.astype(np.int64)))
         return replace(
             self,
             users=users.astype(np.int32),

@@ -25,6 +25,7 @@ from runtime.errors import DependencyError, NotFoundError, RecoError
 from runtime.postgres import Pool
 from runtime.settings import Settings
 from vectorizer import ModelArrays
+from vectorizer.content import ContentModel
 from vectorizer.features import FEATURES
 
 METRIC = "ndcg_at_10"  # what models are compared by; its prefix says which part of the model scored it
@@ -50,11 +51,13 @@ async def publish(
     note: str,
     clock: Clock | None = None,
     queries: NDArray[np.float32] | None = None,
+    content: ContentModel | None = None,
 ) -> Outcome:
     """Writes the bundle, registers it and activates it, or holds it and says why.
 
     The bundle has the model's rows by falling norm, and no bucket edge that a request after the last event does not read.
     `queries` (m, d) float32 are vectors of users, by which the bundle's retrieval plan is chosen; None: by its items.
+    `content` gives new items their vectors; None: they have none.
 
     DependencyError STORAGE_FULL if the disk is full, STORE_UNAVAILABLE if Postgres does not answer: then nothing is
     registered and the active model stays.
@@ -62,7 +65,9 @@ async def publish(
     now_s = (clock or SystemClock()).time_s()
     version = new_version(now_s, uuid4().hex)
     model = ModelArrays.from_arrays(arrays, {**params, FEATURES_PARAM: list(FEATURES)})
-    manifest = await asyncio.to_thread(_write, settings.models_dir, version, model, metrics, now_s, queries)
+    manifest = await asyncio.to_thread(
+        _write, settings.models_dir, version, model, metrics, now_s, queries, content
+    )
     try:
         outcome = await _register(settings, pool, manifest, event_count, note)
     except BaseException:
@@ -165,6 +170,7 @@ def _write(
     metrics: Mapping[str, float],
     now_s: float,
     queries: NDArray[np.float32] | None,
+    content: ContentModel | None,
 ) -> Manifest:
     """Blocks: half a minute for the retrieval of a million items."""
     model = model.by_norm().trimmed()
@@ -176,7 +182,7 @@ def _write(
         path = bundle.write(
             models_dir,
             version,
-            {**model.to_arrays(), **built.arrays},
+            {**model.to_arrays(), **built.arrays, **(content.to_arrays() if content else {})},
             {**model.params, **built.params},
             metrics,
             {},

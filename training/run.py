@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import Config, Progress
+from training.content import fit_content
 from training.dataset import Dataset
 from training.evaluate import figures, model_ranks
 from training.fit import fit_base
 from training.queries import user_vectors
 from training.ranker import fit_ranker
 from training.split import Holdout, leave_last_out
+from vectorizer.content import ContentModel
 from vectorizer.model import ModelArrays
 
 
@@ -28,6 +30,7 @@ class Candidate:
     event_count: int
     note: str
     queries: NDArray[np.float32]  # (m, d) float32, vectors of users
+    content: ContentModel
 
 
 Publish = Callable[[Candidate], None]
@@ -45,12 +48,13 @@ def train(dataset: Dataset, config: Config, first: bool, publish: Publish, progr
     metrics = _metrics("vectorizer", holdout, evaluated)
     base = fit_base(dataset, config.base, progress)
     queries = user_vectors(dataset, base)
+    content = fit_content(dataset, base, queries, config.base.regularization)
     if first:
         note = "without a ranker, which is being fitted"
-        publish(Candidate(base, metrics, len(dataset), note, queries))
+        publish(Candidate(base, metrics, len(dataset), note, queries, content))
     forest, params = fit_ranker(holdout.train, config.base, config.ranker, progress)
     metrics = metrics | _metrics("ranker", holdout, evaluated.with_forest(forest, params))
-    publish(Candidate(base.with_forest(forest, params), metrics, len(dataset), "", queries))
+    publish(Candidate(base.with_forest(forest, params), metrics, len(dataset), "", queries, content))
 
 
 def _metrics(name: str, holdout: Holdout, model: ModelArrays) -> dict[str, float]:

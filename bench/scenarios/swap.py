@@ -51,7 +51,8 @@ def _round(context: Context, server: Server, versions: tuple[str, str], rate: fl
     before = resident_bytes(server.pids)
     calm = at_rate(context, f"grpc://{server.address}", rate)
     load = context.start_load("open", f"grpc://{server.address}", rate=round(rate, 1))
-    took_s, peak = [], before
+    took_s: list[float] = []
+    peak = before
     with grpc.insecure_channel(server.address) as channel:
         models: Any = ModelServiceStub(channel)  # type: ignore[arg-type]  # the stubs know asyncio's channels alone
         while load.poll() is None:
