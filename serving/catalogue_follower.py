@@ -58,6 +58,7 @@ class CatalogueFollower:
         self._origin: Origin | None = None  # what the view is exact for, as Postgres has confirmed
         self._begun: Snapshot | None = None  # what was read at the start and Postgres has not confirmed yet
         self._looked_for_file = False
+        self._is_first = True  # nobody is answered before it has ended
         self._change_count = self._saved_count = 0
         self._can_mark = False
         self._save_due_s = float("-inf")
@@ -106,6 +107,8 @@ class CatalogueFollower:
                 self._looked_for_file = True
                 self._begun = await self._read_file()
             followed = await self._follow()
+            self._is_first = False
+            await self._work_ahead(self._catalogue, [])
             if self._begun and not self._catalogue.size:
                 self._catalogue.adopt(self._begun.catalogue(self._clock.time_s()))
             metrics.CATALOG_ITEMS.set(self._catalogue.usable_count)
@@ -230,7 +233,8 @@ class CatalogueFollower:
         if row and row[0] is not None:
             await self._thread.run(target.reserve, row[0] + 1)
         if target is self._catalogue:
-            await self._apply(connection, _ALL, target, limits.CATALOG_FIRST_ROW_COUNT)
+            count = limits.CATALOG_FIRST_ROW_COUNT if self._is_first else limits.CATALOG_BATCH_ROW_COUNT
+            await self._apply(connection, _ALL, target, count)
         else:
             await self._apply(connection, _ALL, target, limits.CATALOG_BATCH_ROW_COUNT)
             self._catalogue.adopt(target)
@@ -241,13 +245,16 @@ class CatalogueFollower:
             await cursor.execute(query.encode(), {"seen": self._origin and self._origin.pg_snapshot})
             while found := await cursor.fetchmany(count):
                 rows = [ItemRow(*row) for row in found]
-                for work in catalogue.work_ahead(rows, self._clock.time_s()):
-                    adopt = await self._thread.run(work)
-                    if adopt is not None:
-                        adopt()
+                await self._work_ahead(catalogue, rows)
                 # No await between the two: what is told to be gone comes before both or after both.
                 catalogue.apply(self._removals.rows(rows), self._clock.time_s())
                 self._change_count += 1
+
+    async def _work_ahead(self, catalogue: Catalogue, rows: list[ItemRow]) -> None:
+        for work in catalogue.work_ahead(rows):
+            adopt = await self._thread.run(work)
+            if adopt is not None:
+                adopt()
 
 
 def _continues(before: Origin, now: Origin) -> bool:

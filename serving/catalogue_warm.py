@@ -8,6 +8,7 @@ import numpy as np
 
 from serving import text_kernels
 from serving.catalogue import Catalogue, ItemRow
+from serving.expiry import earliest_after
 from serving.filter_syntax import parse
 from serving.filters import evaluate
 from serving.kernels import mark_lists
@@ -25,6 +26,7 @@ def warm_up_catalogue() -> Catalogue:
     catalogue.ids_of(catalogue.keys_of(["i"]))
     catalogue.apply([ItemRow(1, "i", "t", [], [], {}, {}, 0.0, 1.0, True, False)], 0.0)
     catalogue.expire(2.0)
+    earliest_after(np.zeros(1), 0.0)
     words = catalogue.title.words
     kept_texts(words, np.array([1]))
     for code_type in CODE_TYPES:

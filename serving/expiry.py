@@ -21,13 +21,14 @@ class Expiries:
 
     def __init__(self) -> None:
         self.size = 0
+        self._left_out_s = NEVER_S  # the earliest time that is not in the heap
         self._times: Times = np.zeros(0)
         self._keys: Keys = np.zeros(0, dtype=np.int32)
 
     @property
     def next_s(self) -> float:
         """When to look again: nothing expires before."""
-        return float(self._times[0]) if self.size else NEVER_S
+        return min(self._left_out_s, float(self._times[0]) if self.size else NEVER_S)
 
     @property
     def size_bytes(self) -> int:
@@ -41,9 +42,20 @@ class Expiries:
 
     def due(self, now_s: float) -> Keys | None:
         """(m,) int32 keys whose time has come, taken out; None where they are too many to be taken one by one."""
+        if now_s >= self._left_out_s:
+            return None
         out = np.empty(limits.EXPIRED_COUNT_MAX, dtype=np.int32)
         self.size, count = pop(self._times, self._keys, self.size, now_s, out)
         return None if count == len(out) else out[:count]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every time is in the heap; where not, `started_over` puts them in again."""
+        return self._left_out_s == NEVER_S
+
+    def leave_out(self, next_s: float) -> None:
+        """Forgets all times, the earliest of which is `next_s`: from then on `due` gives None, until it is started over."""
+        self.size, self._left_out_s = 0, next_s
 
     def has_room(self, count: int) -> bool:
         """Whether `count` more can be added without anything growing."""
@@ -66,9 +78,19 @@ class Expiries:
         times[:size] = expires[keys[:size]]
 
         def adopt() -> None:
-            self._keys, self._times, self.size = keys, times, size
+            self._keys, self._times, self.size, self._left_out_s = keys, times, size, NEVER_S
 
         return adopt
+
+
+@njit(cache=True, nogil=True)
+def earliest_after(times: Times, now_s: float) -> float:
+    """The least of times (n,) float64 that is greater than now_s; NEVER_S where there is none."""
+    least = np.inf
+    for i in range(times.shape[0]):
+        if now_s < times[i] < least:
+            least = times[i]
+    return least
 
 
 @njit(cache=True, nogil=True)

@@ -157,7 +157,7 @@ def test_apply_when_the_work_was_done_ahead_replaces_no_array(monkeypatch: pytes
         keys = np.unique(np.r_[rng.integers(1, view.size, 20), np.arange(view.size, view.size + 30)])
         rows = [rich(int(key), turn) for key in keys]
         before = arrays_of(view)
-        for work in view.work_ahead(rows, NOW_S):
+        for work in view.work_ahead(rows):
             adopt = work()
             if adopt is not None:
                 adopt()

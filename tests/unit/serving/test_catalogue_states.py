@@ -55,6 +55,7 @@ class Items(RuleBasedStateMachine):
         self.patch.setattr(limits, "CATALOG_STEPS_ITEM_COUNT", 8)  # as if it were large
         self.patch.setattr("serving.texts.SMALL_COUNT_MAX", 8)
         self.patch.setattr(limits, "CATALOG_FIRST_ROW_COUNT", 20)
+        self.patch.setattr(limits, "EXPIRED_COUNT_MAX", 3)
 
     def teardown(self) -> None:
         self.folder.cleanup()
@@ -92,7 +93,7 @@ class Items(RuleBasedStateMachine):
 
     def work_ahead(self, rows: list[ItemRow]) -> None:
         """As another thread does it, with looks at the view in between."""
-        for work in self.view.work_ahead(rows, self.now_s):
+        for work in self.view.work_ahead(rows):
             adopt = work()
             self.view.expire(self.now_s)
             self.agrees()
