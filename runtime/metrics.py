@@ -105,6 +105,14 @@ RETRIEVAL_RECALL = Gauge(
 RETRIEVAL_HIDDEN_SHARE = Gauge(
     "reco_retrieval_hidden_share", "Share of the model's items that may not be answered.", registry=REGISTRY
 )
+SURFACES_RELOADED_TOTAL = Counter(
+    "reco_surfaces_reloaded_total", "New contents of the surface file, by whether they were taken.", ["outcome"],
+    registry=REGISTRY,
+)  # fmt: skip
+AFTERWARDS_DROPPED_TOTAL = Counter(
+    "reco_afterwards_dropped_total", "What was to be written after an answer, but did not fit the queue or could not be written.",
+    ["kind"], registry=REGISTRY,
+)  # fmt: skip
 JOB_SECONDS = Histogram(
     "reco_job_seconds", "Time of one job.", ["job", "outcome"],
     buckets=(0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800), registry=REGISTRY,

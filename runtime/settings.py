@@ -81,6 +81,10 @@ class Settings(BaseSettings):
         le=1_000,
         description="Bundles kept on disk: the newest so many, and the active one and those before it that a roll back reaches, as many again.",
     )
+    surfaces_file: Path | None = Field(
+        None,
+        description="The rules of surfaces (docs/surfaces.md); read again when it changes. Empty: none.",
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
 
     @field_validator("lake_url", "models_url")
@@ -89,6 +93,11 @@ class Settings(BaseSettings):
         if "://" in url and not url.startswith("file:///"):
             raise ValueError("only a folder (a path, or file:///path) is supported")
         return url
+
+    @field_validator("surfaces_file", mode="before")
+    @classmethod
+    def _is_file(cls, path: object) -> object:
+        return path or None
 
     @property
     def lake_dir(self) -> Path:

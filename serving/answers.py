@@ -75,7 +75,8 @@ def count_degradations(degradations: Iterable[Degradation.ValueType]) -> None:
         ANSWER_DEGRADED_TOTAL.labels(name).inc()
 
 
-def attribution_token(engine: Engine, model: LoadedModel | None) -> str:
-    """A token of its own for one answer."""
+def attribution_token(engine: Engine, model: LoadedModel | None, answer_id: bytes = b"") -> str:
+    """A token of its own for one answer; of this id, if there is one already."""
     version = model.version if model else ""
-    return make_attribution_token(engine.random_bytes(ANSWER_ID_BYTES), engine.clock.time_s(), version)
+    answer_id = answer_id or engine.random_bytes(ANSWER_ID_BYTES)
+    return make_attribution_token(answer_id, engine.clock.time_s(), version)

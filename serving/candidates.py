@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from serving.eligible import Eligible
 from serving.kernels import unite
 from serving.model import LoadedModel
 from serving.profile import Ring
+from serving.rules import NO_QUOTAS, Quotas
 from serving.trending import NOTHING, TrendingList
 from vectorizer import Candidates as Found
 from vectorizer import gather
@@ -62,6 +63,18 @@ class Candidates:
         default_factory=lambda: NO_KEYS
     )  # (r,) rows that retrieval found, best first
 
+    def within(self, quotas: Quotas, count: int) -> Candidates:
+        """At most so many of each source that named them first; the others give way only where there are `count` without them."""
+        if quotas == NO_QUOTAS:
+            return self
+        sources, kept = SOURCE_OF_BITS[self.bits], np.ones(len(self.keys), dtype=np.bool_)
+        for source, quota in quotas.by_source:
+            kept[np.flatnonzero(sources == source)[quota:]] = False
+        missing = count - int(np.count_nonzero(kept))
+        if missing > 0:
+            kept[np.flatnonzero(~kept)[:missing]] = True
+        return replace(self, keys=self.keys[kept], rows=self.rows[kept], bits=self.bits[kept])
+
 
 @dataclass(frozen=True)
 class Personal:
@@ -82,6 +95,24 @@ class Room:
     trending: int = limits.TRENDING_SHARE_COUNT  # beside a personal list, which they must not crowd out
     new: int = limits.NEW_COUNT_MAX
     retrieval_width: float = 1.0  # 1: as the plan has it; 0: the model's own sources are left out
+
+    def within(self, quotas: Quotas) -> Room:
+        """The same with the room that a surface's quotas ask for; `Candidates.within` sees to it that it is no more."""
+        if quotas == NO_QUOTAS:
+            return self
+        personal, transition, similar = self.quotas.tolist()
+        if quotas.similar is not None:  # what follows and what resembles, as the two stand to each other
+            followed = quotas.similar * transition // max(1, transition + similar)
+            transition, similar = followed, quotas.similar - followed
+        personal = personal if quotas.personal is None else quotas.personal
+        return replace(
+            self,
+            quotas=np.array([personal, transition, similar], dtype=np.int32),
+            trending=self.trending
+            if quotas.trending is None
+            else min(quotas.trending, limits.TRENDING_COUNT_MAX),
+            new=self.new if quotas.new is None else min(quotas.new, limits.NEW_COUNT_MAX),
+        )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ __all__ = ["NOT_HIDDEN", "NO_KEYS", "BlockedKeys", "EligibilityCache", "Eligible
 Keys = NDArray[np.int32]
 Vectors = NDArray[np.float32]
 Name = tuple[str, str]  # a model's version, and a filter's normal form
+BITMAP = "\0"  # stands for the version where a bitmap alone is compiled: no version is called so
 
 
 def no_vectors(model: LoadedModel) -> Vectors:
@@ -78,6 +79,14 @@ class EligibilityCache:
         """
         model = model or self._model
         tasks = [self._start(model, text) for text in filter_texts if not self._is_ready(model, text)]
+        if tasks:
+            done, _ = await asyncio.wait(tasks, timeout=max(0.0, budget_left_s))
+            for task in done:
+                task.result()
+
+    async def prepare_bitmaps(self, filter_texts: Sequence[str], budget_left_s: float) -> None:
+        """As `prepare`, of filters that single items are asked about: `bitmaps.of` need not compile them then."""
+        tasks = [self._start_bitmap(text) for text in filter_texts if not self.bitmaps.has(text)]
         if tasks:
             done, _ = await asyncio.wait(tasks, timeout=max(0.0, budget_left_s))
             for task in done:
@@ -147,6 +156,18 @@ class EligibilityCache:
             self._going[name] = task
             task.add_done_callback(lambda _: self._going.pop(name, None))
         return task
+
+    def _start_bitmap(self, filter_text: str) -> asyncio.Task[None]:
+        name = BITMAP, normal_form(filter_text)
+        task = self._going.get(name)
+        if task is None:
+            task = asyncio.create_task(self._compile(filter_text, self.bitmaps.unfilled(filter_text)))
+            self._going[name] = task
+            task.add_done_callback(lambda _: self._going.pop(name, None))
+        return task
+
+    async def _compile(self, filter_text: str, source: Unfilled) -> None:
+        self.bitmaps.keep(filter_text, await self._soon.run(source.filled))
 
     async def _derive(
         self, source: Bitmap | Unfilled, view: View, model: LoadedModel | None, filter_text: str

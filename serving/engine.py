@@ -14,7 +14,9 @@ from serving.effort import Pace
 from serving.eligibility import BlockedKeys, EligibilityCache
 from serving.live_items import LiveItems
 from serving.model_store import ModelStore
+from serving.outbox import Outbox
 from serving.profile import ProfileReader
+from serving.surfaces import Surfaces
 from serving.trending import Trending
 
 
@@ -35,3 +37,5 @@ class Engine:
     blocked: BlockedKeys = field(default_factory=BlockedKeys)
     gatherer: Gatherer = field(default_factory=Gatherer)
     pace: Pace = field(default_factory=Pace)
+    surfaces: Surfaces = field(default_factory=Surfaces)
+    outbox: Outbox | None = None  # None: nothing is written after an answer

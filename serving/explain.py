@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from reco.ranking.v1.ranking_service_pb2 import ExplainRequest, ExplainResponse, Explanation, Source, Stage
 
+from serving import tokens
 from serving.answers import Answer
 from serving.candidates import sources_of
 from serving.catalogue import Catalogue
@@ -16,6 +17,7 @@ from serving.decision import Decision
 from serving.effort import WAYS, Budget
 from serving.engine import Engine
 from serving.pipeline import decide, filter_report
+from serving.rules import BY_TURNS
 from serving.stopwatch import Stopwatch
 from vectorizer.features import FEATURES
 from vectorizer.request import features
@@ -30,13 +32,16 @@ SUMMARIES: Final = {
     Stage.STAGE_PAGED: "it stood on an earlier page",
     Stage.STAGE_EXCLUDED: "the request excludes it, or names it as context",
     Stage.STAGE_SEEN: "the user has touched it already",
+    Stage.STAGE_SERVED: "it was served to this user so lately that the surface leaves it out",
 }
 _NO_PLACE = -1
 
 
 async def explain(request: ExplainRequest, engine: Engine, budget: Budget) -> Answer:
     """Decides the request again and explains its items: an ExplainResponse. CallerError as `recommend`."""
-    decision = await decide(request.request, engine, budget, Stopwatch())
+    drawn = tokens.read_attribution_token(request.attribution_token)
+    answer_id = drawn.answer_id if drawn else b""
+    decision = await decide(request.request, engine, budget, Stopwatch(), answer_id)
     # Nothing is waited for from here on: the workspace and the eligible items are still this request's.
     asked = Explainer(decision, engine.catalogue)
     response = ExplainResponse(
@@ -44,6 +49,7 @@ async def explain(request: ExplainRequest, engine: Engine, budget: Budget) -> An
         model_version=decision.model.version if decision.model else "",
         degradations=decision.degradations,
         filter_report=filter_report(decision.eligible),
+        surfaces_version=decision.rules.version,
     )
     return Answer(response.SerializeToString(), decision.degradations)
 
@@ -72,19 +78,25 @@ class Explainer:
     def _tell_candidate(self, found: Explanation, place: int) -> None:
         scored = self._decision.scored
         found.sources.extend(sources_of(int(scored.candidates.bits[place])))
-        found.score = found.model_score = float(scored.scores[place])
+        found.model_score = float(scored.scores[place])
+        found.score = float(self._decision.selected.scores[place])
+        found.rules.extend(self._decision.selected.applied.of(place))
         found.features.update(self._features.get(place, {}))
         found.position = self._position_of.get(place, 0)
         if found.position:
             found.stage = Stage.STAGE_ANSWERED
             return
-        request = self._decision.request
-        least = request.min_score if request.HasField("min_score") else -np.inf
-        if found.score < least:
-            found.stage, found.margin = Stage.STAGE_BELOW_MIN_SCORE, least - found.score
+        rules, selected = self._decision.rules, self._decision.selected
+        least = -np.inf if rules.min_score is None else rules.min_score
+        judged = found.model_score if rules.merging == BY_TURNS else found.score
+        if judged < least:
+            found.stage, found.margin = Stage.STAGE_BELOW_MIN_SCORE, least - judged
+            return
+        if selected.applied.is_category_full(place):
+            found.stage, found.margin = Stage.STAGE_CATEGORY_FULL, 1.0
             return
         found.stage = Stage.STAGE_OUTRANKED
-        answered = scored.scores[self._decision.places]
+        answered = selected.scores[self._decision.places]
         found.margin = max(0.0, float(answered.min(initial=np.inf)) - found.score) if len(answered) else 0.0
 
     def _before_candidates(self, key: int) -> tuple[Stage.ValueType, float]:
@@ -99,6 +111,7 @@ class Explainer:
             (Stage.STAGE_EXCLUDED, blocked.excluded),
             (Stage.STAGE_EXCLUDED, blocked.context),
             (Stage.STAGE_SEEN, blocked.seen),
+            (Stage.STAGE_SERVED, blocked.served),
         ):
             if key in keys:
                 return stage, 0.0
@@ -132,7 +145,10 @@ class Explainer:
         return int(np.count_nonzero(self._decision.scored.candidates.bits & bit))
 
     def _lists(self) -> list[tuple[NDArray[np.int32], int]]:
-        lists, room = self._decision.scored.lists, WAYS[self._decision.effort].room
+        lists, room = (
+            self._decision.scored.lists,
+            WAYS[self._decision.effort].room.within(self._decision.rules.quotas),
+        )
         return [(lists.trending.keys, room.trending), (lists.fresh, room.new)]
 
 
@@ -164,6 +180,9 @@ def _summary(found: Explanation) -> str:
             f"no source named it: {found.margin:.4g} short of the last that was retrieved"
         ),
         Stage.STAGE_CROWDED_OUT: lambda: f"a source named it {found.margin:.0f} places beyond its room",
+        Stage.STAGE_CATEGORY_FULL: lambda: (
+            f"named by {_names(found)}, but the page has enough of one of its categories"
+        ),
         Stage.STAGE_BELOW_MIN_SCORE: lambda: f"its score is {found.margin:.4g} below the least",
         Stage.STAGE_OUTRANKED: lambda: (
             f"named by {_names(found)}, but its score is {found.margin:.4g} short of the answer's last"

@@ -42,9 +42,11 @@ from serving.live_items import LiveItems
 from serving.model import MemoryBound
 from serving.model_store import ModelStore
 from serving.models_service import ModelService
+from serving.outbox import OUTBOX_PERIOD_S, Outbox
 from serving.processes import ALONE, LISTENING, WARM, Place
 from serving.profile import ProfileReader
 from serving.service import RankingService
+from serving.surfaces import SURFACES_PERIOD_S, Surfaces, prepare_filters
 from serving.trending import Trending
 from serving.warm import warm_up
 
@@ -105,6 +107,8 @@ def _engine(
     drift = DriftWatch(partial(watched, models, eligibility), DRIFT_SEED)
     eligibility.recent_vectors = drift.recent
     live = LiveItems(catalogue)
+    surfaces = Surfaces(settings.surfaces_file)
+    surfaces.prepare = partial(prepare_filters, eligibility)
     models.before_swap += [eligibility.prepare_for, live.prepare]
     models.after_swap += [eligibility.forget_model, drift.forget_model, live.forget_model]
     return Engine(
@@ -118,6 +122,8 @@ def _engine(
         live,
         clock,
         os.urandom,
+        surfaces=surfaces,
+        outbox=Outbox(redis),
     )
 
 
@@ -144,6 +150,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
     await asyncio.to_thread(warm_up)
     await asyncio.gather(engine.follower.follow(), engine.trending.refresh(), engine.models.follow())
     await engine.live.follow()  # what the one brought beside what the other did
+    await engine.surfaces.begin()
     if place.states is not None:
         await place.all_are(WARM)
         server, health, port = await start()  # when it returns, the kernel knows of the listening socket
@@ -153,6 +160,9 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
         _repeat(stack, engine.follower.save, limits.CATALOG_PERIOD_S)  # it knows itself whether that is due
     _repeat(stack, engine.trending.refresh, limits.TRENDING_PERIOD_S)
     _repeat(stack, engine.models.follow, limits.MODEL_PERIOD_S)
+    _repeat(stack, engine.surfaces.look, SURFACES_PERIOD_S)
+    if engine.outbox is not None:
+        _repeat(stack, engine.outbox.flush, OUTBOX_PERIOD_S)
     _repeat(stack, engine.live.follow, limits.LIVE_PERIOD_S)
     _repeat(stack, engine.drift.look, LOOK_PERIOD_S)
     _repeat(stack, engine.eligibility.look, limits.FILTER_LOOK_PERIOD_S)

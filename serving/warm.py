@@ -13,6 +13,7 @@ from serving.catalogue_warm import warm_up_catalogue
 from serving.eligibility import BlockedKeys, EligibilityCache, Eligible
 from serving.eligible_kernels import first_shown
 from serving.encoding import encoded_items
+from serving.selection import warm_up as warm_up_selection
 from serving.trending import TrendingList
 from vectorizer import warm_up as warm_up_vectorizer
 
@@ -36,16 +37,14 @@ def warm_up() -> None:
     decode(merge(None, np.array([pack_event(1, Signal.VIEW, 1)], dtype=np.uint64), 1))
     keys, ones = np.zeros(1, dtype=np.int32), np.ones(1, dtype=np.float32)
     marks, mask = np.zeros(1, dtype=np.uint8), np.ones(1, dtype=np.bool_)
-    _warm_up_filters(warm_up_catalogue())
+    catalogue = warm_up_catalogue()
+    _warm_up_filters(catalogue)
     encoded_items(np.frombuffer(b"i", dtype=np.uint8), ones, marks)
     kernels.rows_of(keys, keys, keys.copy())
     kernels.hide_rows(keys, mask, marks.copy(), mask.copy())
     kernels.share_categories(np.ones(1, dtype=np.uint64), np.uint64(1), mask, ones.copy())
-    kernels.select_top(ones, 0.5, np.zeros(1, dtype=np.int64))
+    warm_up_selection(catalogue, 1)
     eligible = Eligible(mask, marks, None, keys, keys)
     Gatherer().gather_without_model(Lists(TrendingList(keys, ones)), eligible, BlockedKeys(), 1)
     BlockedKeys().block(keys)
-    likes = np.ones(1, dtype=np.uint64)
-    factors, chosen = np.ones((1, 1), dtype=np.float32), np.zeros(1, dtype=np.int64)
-    kernels.select_diverse(ones, factors, ones, keys, likes, 0.5, np.zeros(1), chosen)
     tokens.read_page_token(tokens.make_page_token(keys, 0), 0)

@@ -13,7 +13,8 @@ from bench.micro.conftest import CANDIDATES, State
 from profiles.codec import decode
 from serving.answers import encoded_recommendations
 from serving.catalogue import Catalogue
-from serving.selection import select
+from serving.rules import Rules
+from serving.selection import SelectionContext, select
 from vectorizer import gather, vectorize
 from vectorizer.forest import score_forest
 from vectorizer.request import features
@@ -66,7 +67,8 @@ def test_score(benchmark: Any, state: State) -> None:
 @pytest.mark.parametrize("diversity", [0.0, 0.5], ids=["plain", "diverse"])
 def test_select(benchmark: Any, state: State, catalogue: Catalogue, diversity: float) -> None:
     model = SimpleNamespace(arrays=state.data.model)  # all of a loaded model that selection reads
-    places = benchmark(select, state.candidates, state.scores, PAGE, None, diversity, model, catalogue)
+    rules, context = Rules(page_size=PAGE, diversity=diversity), SelectionContext(catalogue, model)  # type: ignore[arg-type]  # as said
+    places = benchmark(select, state.candidates, state.scores, rules, context).places
     assert len(places) == PAGE
 
 
