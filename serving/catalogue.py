@@ -148,7 +148,7 @@ class Catalogue:
     def apply(self, rows: Iterable[ItemRow], now_s: float) -> None:
         """Takes the rows, with the fields of ItemRow in its order, over as they are now; of a key's rows the last."""
         rest = iter(rows)
-        while batch := list(islice(rest, limits.CATALOG_FIRST_ROW_COUNT)):
+        while batch := list(islice(rest, limits.CATALOG_BATCH_ROW_COUNT)):
             self._put(list({row[0]: row for row in batch}.values()), now_s)
 
     def withdraw(self, keys: NDArray[np.int64]) -> None:
@@ -263,7 +263,7 @@ class Catalogue:
         """
         if self.size < limits.CATALOG_STEPS_ITEM_COUNT:
             return
-        spare, soon = self.size // limits.CATALOG_SPARE_PART, limits.CATALOG_FIRST_ROW_COUNT
+        spare, soon = self.size // limits.CATALOG_SPARE_PART, limits.CATALOG_AHEAD_COUNT
         size = max([self.size, *(row.key + 1 for row in rows)]) + spare // 2
         if size > len(self._flags):
             yield from self._lengthen(room_for(size + spare // 2))

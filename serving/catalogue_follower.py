@@ -58,7 +58,6 @@ class CatalogueFollower:
         self._origin: Origin | None = None  # what the view is exact for, as Postgres has confirmed
         self._begun: Snapshot | None = None  # what was read at the start and Postgres has not confirmed yet
         self._looked_for_file = False
-        self._is_first = True  # nobody is answered before it has ended
         self._change_count = self._saved_count = 0
         self._can_mark = False
         self._save_due_s = float("-inf")
@@ -107,7 +106,6 @@ class CatalogueFollower:
                 self._looked_for_file = True
                 self._begun = await self._read_file()
             followed = await self._follow()
-            self._is_first = False
             await self._work_ahead(self._catalogue, [])
             if self._begun and not self._catalogue.size:
                 self._catalogue.adopt(self._begun.catalogue(self._clock.time_s()))
@@ -193,7 +191,7 @@ class CatalogueFollower:
                     bound.reschedule(asyncio.get_running_loop().time() + limits.CATALOG_READ_S_MAX)
                     await self._read_all(connection)
                 else:
-                    await self._apply(connection, _CHANGED, self._catalogue, limits.CATALOG_BATCH_ROW_COUNT)
+                    await self._apply(connection, _CHANGED, self._catalogue)
             self._origin, self._begun = origin, None
 
     async def _look(self, connection: Connection) -> Origin:
@@ -232,18 +230,15 @@ class CatalogueFollower:
         row = await (await connection.execute("select max(key) from items")).fetchone()
         if row and row[0] is not None:
             await self._thread.run(target.reserve, row[0] + 1)
-        if target is self._catalogue:
-            count = limits.CATALOG_FIRST_ROW_COUNT if self._is_first else limits.CATALOG_BATCH_ROW_COUNT
-            await self._apply(connection, _ALL, target, count)
-        else:
-            await self._apply(connection, _ALL, target, limits.CATALOG_BATCH_ROW_COUNT)
+        await self._apply(connection, _ALL, target)
+        if target is not self._catalogue:
             self._catalogue.adopt(target)
 
-    async def _apply(self, connection: Connection, query: str, catalogue: Catalogue, count: int) -> None:
+    async def _apply(self, connection: Connection, query: str, catalogue: Catalogue) -> None:
         async with connection.cursor(name="items") as cursor:
             set_json_loads(orjson.loads, cursor)
             await cursor.execute(query.encode(), {"seen": self._origin and self._origin.pg_snapshot})
-            while found := await cursor.fetchmany(count):
+            while found := await cursor.fetchmany(limits.CATALOG_BATCH_ROW_COUNT):
                 rows = [ItemRow(*row) for row in found]
                 await self._work_ahead(catalogue, rows)
                 # No await between the two: what is told to be gone comes before both or after both.

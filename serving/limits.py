@@ -18,19 +18,17 @@ POPULAR_COUNT_MAX = (
 )
 TRENDING_COUNT_MAX = 100  # candidates from the trending list; it keeps 1,000, the rest is noise
 NEW_COUNT_MAX = 20  # candidates that no model knows yet: at one in ten, enough for a page of 200
-LIVE_ITEMS_MAX = (
-    8_192  # new items with vectors of their own between two models: 2 MB, 50 us for all of them
-)
+LIVE_ITEMS_MAX = 8_192  # new items with vectors of their own between two models: 2 MB, 50 us for all of them
 LIVE_COUNT_MAX = 40  # candidates of them in the user's direction
 LIVE_SLICE_COUNT = 64  # of them taken over before requests get their turn: about 1 ms
 NEW_STEP_COUNT = 10  # one place in so many may go to an item that no model knows yet
 NEW_AGE_S_MAX = 30 * 86_400  # an item that had no event in a month is no news; it only fills up
 INLINE_EVENT_COUNT_MAX, CONTEXT_ITEM_COUNT_MAX = 64, 16  # the contract's
 POOL_COUNT_MAX = 400  # candidates that diversity weighs against each other: 400 x 200 cosines take a few ms
-CATALOG_BATCH_ROW_COUNT = 100  # rows read and applied before other tasks get their turn: about 1 ms
-CATALOG_FIRST_ROW_COUNT = (
-    1_000  # and of the first read, before anything is answered: it takes a third less time
+CATALOG_BATCH_ROW_COUNT = (
+    100  # rows read and applied before other tasks get their turn: 1 to 2 ms; a thousand take longer a row
 )
+CATALOG_AHEAD_COUNT = 1_000  # rows for which there is always room before they come: ten batches
 CATALOG_STEPS_ITEM_COUNT = (
     16_384  # from so many items on, what grows does so in a thread; below it takes 1 ms at once
 )

@@ -149,7 +149,7 @@ def arrays_of(view: Catalogue) -> dict[tuple[str, str], np.ndarray]:
 
 def test_apply_when_the_work_was_done_ahead_replaces_no_array(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CATALOG_STEPS_ITEM_COUNT", 1)
-    monkeypatch.setattr(limits, "CATALOG_FIRST_ROW_COUNT", 100)
+    monkeypatch.setattr(limits, "CATALOG_AHEAD_COUNT", 100)
     monkeypatch.setattr(texts, "SMALL_COUNT_MAX", 1)
     view, rng = catalogue_of(rich(1, 0)), np.random.default_rng(5)
     replaced = 0

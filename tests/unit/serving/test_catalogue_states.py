@@ -54,7 +54,7 @@ class Items(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(limits, "CATALOG_STEPS_ITEM_COUNT", 8)  # as if it were large
         self.patch.setattr("serving.texts.SMALL_COUNT_MAX", 8)
-        self.patch.setattr(limits, "CATALOG_FIRST_ROW_COUNT", 20)
+        self.patch.setattr(limits, "CATALOG_AHEAD_COUNT", 20)
         self.patch.setattr(limits, "EXPIRED_COUNT_MAX", 3)
 
     def teardown(self) -> None:
