@@ -24,6 +24,9 @@ class Announcer:
         try:
             async with asyncio.timeout(limits.ANNOUNCE_WAIT_S_MAX):
                 await self._redis.publish(CHANNEL, encode(news))
+                # Redis answers a turn's commands and passes on what they publish in any order, but all of it before the next
+                # turn: with this answer, every serving process has it in its socket.
+                await self._redis.ping()
         except (RedisError, OSError, TimeoutError) as error:
             self._note(error)
         else:

@@ -23,6 +23,7 @@ class Publisher:
         self.published: list[tuple[str, bytes]] = []
         self.error: Exception | None = None
         self.is_silent = False
+        self.pinged_after = 0
 
     async def publish(self, channel: str, message: bytes) -> int:
         if self.is_silent:
@@ -31,6 +32,10 @@ class Publisher:
             raise self.error
         self.published.append((channel, message))
         return 1
+
+    async def ping(self) -> bool:
+        self.pinged_after = len(self.published)
+        return True
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,7 @@ async def test_tell_when_redis_answers_publishes() -> None:
     redis: Any = Publisher()
     await Announcer(redis).tell(NEWS)
     assert redis.published == [(CHANNEL, encode(NEWS))]
+    assert redis.pinged_after == 1
 
 
 @pytest.mark.parametrize("is_silent", [True, False])
