@@ -21,7 +21,7 @@ from typing import Any
 from bench import priority, results, shares, targets
 from bench.options import CACHE, QUICK_ITEMS, Options, add_arguments, from_arguments, quick
 from bench.processes import NotReadyError, resident_bytes
-from bench.scenarios import filters, memory, overload, recall, speed, swap, usual_stack
+from bench.scenarios import catalogue, filters, memory, overload, recall, speed, swap, usual_stack
 from bench.scenarios.context import FULL, QUICK, Context, Found, Timing, cores
 from bench.system import System, running
 from runtime.errors import RecoError
@@ -166,6 +166,7 @@ def _with_server(run: Run, context: Context) -> int:
         run.take("one caller", lambda: speed.one_caller(context, server))
         run.take("rest", lambda: speed.rest(context, server))
         run.take("filters", lambda: filters.filters(context, server))
+        run.take("catalogue", lambda: catalogue.catalogue(context, server))
         run.take("swap", lambda: swap.swap(context, server))
         run.take("overload", lambda: overload.overload(context, server))
         run.take("two cores", lambda: speed.two_cores(context, server))

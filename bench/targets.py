@@ -56,6 +56,8 @@ TARGETS = (
         0.99,
         True,
     ),
+    Target("item_visible_s_p99", "s from an upsert's answer to every process recommending the item, p99", 1.0, 0.1, False),
+    Target("item_gone_s_max", "s from a deletion's answer to the last answer that has the item, at most", 0.1, 0.01, False),
     Target("swap_failed_count", "calls that failed while models were swapped", 0, 0, False),
     Target(
         "swap_p99_ratio", "p99 of whole calls while models are swapped, over p99 in calm", 2.0, 1.3, False
@@ -82,6 +84,9 @@ FIGURES = (
     Figure("h2load_calls_s", "calls/s of one process on one core as h2load counts them, for one user"),
     Figure("usual_stack_calls_s", "calls/s of the stack that is usually written, on one core"),
     Figure("usual_stack_ms_p99", "ms of its whole calls at half of its saturation, p99"),
+    Figure("item_still_shown_count", "answers asked for at a deletion's answer that still had the item"),
+    Figure("catalogue_failed_count", "calls that failed while thousands of items came and went under load"),
+    Figure("catalogue_short_count", "answers that were short meanwhile"),
     Figure("swap_s", "seconds from activating a model to answering with it, under load"),
     Figure("swap_peak_memory_share", "resident memory of a swap at its most, over that before it"),
     Figure("overload_refused_ms_p99", "ms until a call is refused at 5 times saturation, p99"),
