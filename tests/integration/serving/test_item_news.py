@@ -164,6 +164,10 @@ async def test_items_when_redis_is_away_come_and_go_all_the_same(fragile: World,
             assert "i4" not in answer
 
 
+async def lacks(shop: Shop, item_id: str) -> bool:
+    return not any(item_id in answer for answer in await shop.answers())
+
+
 async def knows_redis(client: Client) -> bool:
     answer = await client.ranking.Recommend(RecommendRequest(user_id="ann"))
     return Degradation.DEGRADATION_PROFILE_UNAVAILABLE not in answer.degradations
