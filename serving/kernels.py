@@ -164,68 +164,6 @@ def select_top(scores: np.ndarray, score_min: float, chosen: np.ndarray) -> int:
 
 
 @njit(cache=True, nogil=True)
-def likeness(
-    i: int, j: int, factors: np.ndarray, norms: np.ndarray, rows: np.ndarray, categories: np.ndarray
-) -> float:
-    """How alike two candidates are, 0..1: cosine of factors where both have some, else shared categories (Jaccard)."""
-    a, b = rows[i], rows[j]
-    if a >= 0 and b >= 0 and norms[a] > 0 and norms[b] > 0:
-        total = np.float32(0.0)
-        for d in range(factors.shape[1]):
-            total += factors[a, d] * factors[b, d]
-        return max(float(total / (norms[a] * norms[b])), 0.0)
-    both, either = categories[i] & categories[j], categories[i] | categories[j]
-    shared = united = 0
-    while either:
-        united += int(either & np.uint64(1))
-        shared += int(both & np.uint64(1))
-        either >>= np.uint64(1)
-        both >>= np.uint64(1)
-    return shared / united if united else 0.0
-
-
-@njit(cache=True, nogil=True)
-def select_diverse(
-    scores: np.ndarray,
-    factors: np.ndarray,
-    norms: np.ndarray,
-    rows: np.ndarray,
-    categories: np.ndarray,
-    diversity: float,
-    nearest: np.ndarray,
-    chosen: np.ndarray,
-) -> int:
-    """Maximal marginal relevance (Carbonell and Goldstein, 1998): writes the picks to `chosen`, returns how many.
-
-    scores (k,) float32; factors (n, d), norms (n,) float32; rows (k,) int32, -1 without factors; categories (k,) uint64;
-    diversity 0..1; nearest (k,) float64 is overwritten: likeness to the most alike pick, 2 for what is picked; chosen (m,)
-    int64. Scores count by their place between the lowest and the highest, so that they weigh like likenesses do.
-    """
-    count = scores.shape[0]
-    low, high = np.inf, -np.inf
-    for i in range(count):
-        nearest[i] = 0.0
-        low, high = min(low, scores[i]), max(high, scores[i])
-    span = max(high - low, 1e-9)
-    size = 0
-    while size < min(count, chosen.shape[0]):
-        best, best_value = -1, -np.inf
-        for i in range(count):
-            if nearest[i] > 1.5:
-                continue
-            value = (1.0 - diversity) * (scores[i] - low) / span - diversity * nearest[i]
-            if value > best_value:
-                best, best_value = i, value
-        chosen[size] = best
-        size += 1
-        nearest[best] = 2.0
-        for i in range(count):
-            if nearest[i] <= 1.5:
-                nearest[i] = max(nearest[i], likeness(best, i, factors, norms, rows, categories))
-    return size
-
-
-@njit(cache=True, nogil=True)
 def _write_varint(value: int, out: np.ndarray, at: int) -> int:
     while value >= 128:
         out[at] = (value & 0x7F) | 0x80

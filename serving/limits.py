@@ -24,7 +24,6 @@ LIVE_SLICE_COUNT = 64  # of them taken over before requests get their turn: abou
 NEW_STEP_COUNT = 10  # one place in so many may go to an item that no model knows yet
 NEW_AGE_S_MAX = 30 * 86_400  # an item that had no event in a month is no news; it only fills up
 INLINE_EVENT_COUNT_MAX, CONTEXT_ITEM_COUNT_MAX = 64, 16  # the contract's
-POOL_COUNT_MAX = 400  # candidates that diversity weighs against each other: 400 x 200 cosines take a few ms
 CATALOG_BATCH_ROW_COUNT = (
     100  # rows read and applied before other tasks get their turn: 1 to 2 ms; a thousand take longer a row
 )

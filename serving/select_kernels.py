@@ -115,42 +115,49 @@ def _fits(i: int, offsets: np.ndarray, numbers: np.ndarray, taken: np.ndarray, m
 
 @njit(cache=True, nogil=True)
 def _best_of(
-    kind: int,
-    scores: np.ndarray,
-    allowed: np.ndarray,
+    wanted: int,
+    alive: np.ndarray,
+    alive_count: int,
+    worth: np.ndarray,
+    nearest: np.ndarray,
+    diversity: float,
     kinds: np.ndarray,
     free: np.ndarray,
-    diversity: float,
-    low: float,
-    span: float,
-    nearest: np.ndarray,
     offsets: np.ndarray,
     numbers: np.ndarray,
     taken: np.ndarray,
     most: int,
-    fitting: np.ndarray,
-) -> tuple[int, int]:
-    """The best that is free, fits and is of `kind`, else of any (kind -1, or none of it left), -1 if none is; how many there are.
+) -> tuple[int, int, int]:
+    """The best of alive[:alive_count] of the kind wanted (-1: of any), -1 if there is none; how many there are; the new alive_count.
 
-    Their places go to fitting (k,) int64.
+    Who is no longer free, or whose category is full, for good, leaves alive (k,) int64; the others keep their order.
     """
-    best, best_value, count = -1, -np.inf, 0
-    for wanted in (kind, -1):
-        for i in range(scores.shape[0]):
-            if not free[i] or not allowed[i] or (wanted >= 0 and kinds[i] != wanted):
-                continue
-            if not _fits(i, offsets, numbers, taken, most):
-                continue
-            fitting[count] = i
-            count += 1
-            value = float(scores[i])
-            if diversity > 0:
-                value = (1.0 - diversity) * (scores[i] - low) / span - diversity * nearest[i]
-            if value > best_value or best < 0:
-                best, best_value = i, value
-        if count or wanted < 0:
-            break
-    return best, count
+    best, best_value, count, kept = -1, -np.inf, 0, 0
+    for at in range(alive_count):
+        i = alive[at]
+        if not free[i] or not _fits(i, offsets, numbers, taken, most):
+            continue
+        alive[kept] = i
+        kept += 1
+        if wanted >= 0 and kinds[i] != wanted:
+            continue
+        count += 1
+        value = worth[i] - diversity * nearest[i]
+        if value > best_value or best < 0:
+            best, best_value = i, value
+    return best, count, kept
+
+
+@njit(cache=True, nogil=True)
+def _at_turn(number: int, wanted: int, alive: np.ndarray, kinds: np.ndarray) -> int:
+    """The candidate of this number, from 0 on, among those of the kind wanted."""
+    at = 0
+    while True:
+        if wanted < 0 or kinds[alive[at]] == wanted:
+            if number == 0:
+                return int(alive[at])
+            number -= 1
+        at += 1
 
 
 @njit(cache=True, nogil=True)
@@ -187,30 +194,33 @@ def _next_pin(pins: np.ndarray, at: int, count: int, free: np.ndarray, allowed: 
 
 @njit(cache=True, nogil=True)
 def _begin(
-    scores: np.ndarray, allowed: np.ndarray, pins: np.ndarray, free: np.ndarray, nearest: np.ndarray
-) -> tuple[float, float]:
-    """Everything is free but what is pinned, which stands at its own place and nowhere before; the lowest score and the span."""
+    scores: np.ndarray,
+    allowed: np.ndarray,
+    pins: np.ndarray,
+    diversity: float,
+    free: np.ndarray,
+    nearest: np.ndarray,
+    worth: np.ndarray,
+    alive: np.ndarray,
+) -> int:
+    """Everything is free but what is pinned, which stands at its own place and nowhere before. Returns how many are in alive."""
     low, high = np.inf, -np.inf
     for i in range(scores.shape[0]):
         nearest[i] = 0.0
         free[i] = True
         if allowed[i]:
-            low, high = min(low, scores[i]), max(high, scores[i])
+            low, high = min(low, float(scores[i])), max(high, float(scores[i]))
     for at in range(pins.shape[0]):
         if pins[at] >= 0:
             free[pins[at]] = False
-    return low, max(high - low, 1e-9)
-
-
-@njit(cache=True, nogil=True)
-def _drawn(
-    best: int, way: int, count: int, fitting: np.ndarray, exploration: float, seed: np.uint64, at: int
-) -> tuple[int, int, float]:
-    """Who gets the place, the best or one that is drawn of fitting[:count]; by which way, and how likely it was."""
-    pick = best
-    if uniform(seed, 2 * at) < exploration:
-        pick, way = fitting[min(int(uniform(seed, 2 * at + 1) * count), count - 1)], DRAWN
-    return pick, way, exploration / count + (1.0 - exploration if pick == best else 0.0)
+    span, count = max(high - low, 1e-9), 0
+    for i in range(scores.shape[0]):
+        # Scores count by their place between the lowest and the highest, so that they weigh like likenesses do.
+        worth[i] = (1.0 - diversity) * (scores[i] - low) / span if diversity > 0 else float(scores[i])
+        if free[i] and allowed[i]:
+            alive[count] = i
+            count += 1
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -234,7 +244,8 @@ def select_places(
     seed: np.uint64,
     free: np.ndarray,
     nearest: np.ndarray,
-    fitting: np.ndarray,
+    worth: np.ndarray,
+    alive: np.ndarray,
     chosen: np.ndarray,
     ways: np.ndarray,
     propensities: np.ndarray,
@@ -248,10 +259,10 @@ def select_places(
     diversity 0..1 with units (k, d) float32, has_unit (k,) bool and categories (k,) uint64 as `unit_rows` and the catalogue
     have them. most: of any one category, with offsets, numbers (see `number_runs`) and taken (distinct,) int32, zeros before.
     exploration: the share of places that are drawn, evenly among all that may stand there, by the sequence of seed.
-    free (k,) bool, nearest (k,) float64 and fitting (k,) int64 are overwritten; chosen (c,) int64, ways (c,) uint8 and
+    free (k,) bool, nearest and worth (k,) float64 and alive (k,) int64 are overwritten; chosen (c,) int64, ways (c,) uint8 and
     propensities (c,) float64 receive the page; free says afterwards what is left.
     """
-    low, span = _begin(scores, allowed, pins, free, nearest)
+    alive_count = _begin(scores, allowed, pins, diversity, free, nearest, worth, alive)
     for before in range(1, passed + 1):
         given[turn_of(shares, given, before)] += 1
     promoting = shares.shape[0] > 1
@@ -260,17 +271,26 @@ def select_places(
         pick, way, propensity = pins[at], PINNED, 1.0 if exploration > 0 else 0.0
         pins[at] = -1
         if pick < 0:
-            step += 1
-            kind = turn_of(shares, given, step) if promoting else -1
-            pick, count = _best_of(
-                kind, scores, allowed, kinds, free, diversity, low, span, nearest, offsets, numbers, taken, most, fitting
+            step, wanted = step + 1, -1
+            if promoting:
+                wanted = turn_of(shares, given, step)
+                given[wanted] += 1
+            pick, count, alive_count = _best_of(
+                wanted, alive, alive_count, worth, nearest, diversity, kinds, free, offsets, numbers, taken, most
             )  # fmt: skip
+            if pick < 0 and wanted >= 0:  # whose turn it is has nothing: the place goes to any other
+                wanted = -1
+                pick, count, alive_count = _best_of(
+                    wanted, alive, alive_count, worth, nearest, diversity, kinds, free, offsets, numbers, taken, most
+                )  # fmt: skip
             if pick >= 0:
                 way = PROMOTED if promoting and kinds[pick] > 0 else ORGANIC
                 if exploration > 0:
-                    pick, way, propensity = _drawn(pick, way, count, fitting, exploration, seed, at)
-                if promoting:
-                    given[kinds[pick]] += 1
+                    best = pick
+                    if uniform(seed, 2 * at) < exploration:
+                        number = min(int(uniform(seed, 2 * at + 1) * count), count - 1)
+                        pick, way = _at_turn(number, wanted, alive, kinds), DRAWN
+                    propensity = exploration / count + (1.0 - exploration if pick == best else 0.0)
             else:
                 pick = _next_pin(pins, at, chosen.shape[0], free, allowed)
                 if pick < 0:

@@ -201,7 +201,7 @@ def _filled(
         scores, allowed, pins, kinds, shares, np.zeros(len(shares), dtype=np.int64), passed if len(shares) > 1 else 0,
         float(rules.diversity), units, has_unit, context.catalogue.category_bits[candidates.keys],
         rules.max_per_category, offsets, numbers, taken,
-        float(rules.exploration), np.uint64(context.seed), free, np.empty(k), np.empty(k, dtype=np.int64),
+        float(rules.exploration), np.uint64(context.seed), free, np.empty(k), np.empty(k), np.empty(k, dtype=np.int64),
         chosen, ways, propensities,
     )  # fmt: skip
     applied = Applied(rules, effects, chosen[:size], ways[:size], kinds, candidates.keys, context.catalogue)
@@ -244,6 +244,8 @@ def _promotions(
 def _pins(candidates: Candidates, rules: Rules, context: SelectionContext, count: int) -> Places:
     """(>= count,) int64: the candidate pinned to each place of this page, then those of later pages in their order; -1 for none."""
     pins = np.full(count + len(rules.pins), -1, dtype=np.int64)
+    if not rules.pins:
+        return pins
     later = count
     for pin, key in zip(rules.pins, context.catalogue.find(pin.item_id for pin in rules.pins), strict=True):
         at, place = pin.place - 1 - context.shown_count, np.flatnonzero(candidates.keys == key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving import kernels
+from serving.candidates import Candidates
+from serving.rules import Rules
+from serving.selection import SelectionContext, select
 from tests.oracles import serving_twins
 from vectorizer.key_set import put_keys
 
@@ -109,7 +113,7 @@ def test_share_categories_agrees_with_twin() -> None:
 
 @pytest.mark.parametrize("diversity", [0.2, 0.7, 1.0])
 @pytest.mark.parametrize("seed", range(5))
-def test_select_diverse_agrees_with_twin(seed: int, diversity: float) -> None:
+def test_select_when_diverse_agrees_with_twin(seed: int, diversity: float) -> None:
     random = np.random.default_rng(seed)
     factors = random.normal(size=(30, 4)).astype(np.float32)
     factors[3] = 0
@@ -117,12 +121,14 @@ def test_select_diverse_agrees_with_twin(seed: int, diversity: float) -> None:
     rows = np.where(random.random(20) < 0.8, random.permutation(30)[:20], -1).astype(np.int32)
     categories = random.integers(0, 16, 20).astype(np.uint64)
     norms = np.linalg.norm(factors, axis=1).astype(np.float32)
-    chosen = np.zeros(8, np.int64)
-    size = kernels.select_diverse(scores, factors, norms, rows, categories, diversity, np.zeros(20), chosen)
+    model = SimpleNamespace(arrays=SimpleNamespace(factors=factors, factor_norms=norms))
+    candidates = Candidates(np.arange(20, dtype=np.int32), rows, np.ones(20, np.uint8))
+    context = SelectionContext(SimpleNamespace(category_bits=categories), model)  # type: ignore[arg-type]  # all that is read
+    places = select(candidates, scores, Rules(page_size=8, diversity=diversity), context).places
     twin = serving_twins.select_diverse(
         scores.tolist(), factors, rows.tolist(), [int(c) for c in categories], diversity, 8
     )
-    assert chosen[:size].tolist() == twin
+    assert places.tolist() == twin
 
 
 @pytest.mark.parametrize("seed", range(5))
