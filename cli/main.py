@@ -8,7 +8,7 @@ import grpc
 import psycopg
 import typer
 
-from cli import dead_letters, evaluate, events, explain, load, models, profile, recommend, train, up
+from cli import dead_letters, evaluate, events, explain, load, models, profile, recommend, surfaces, train, up
 from cli.output import told
 from runtime.errors import RecoError
 from runtime.lifecycle import EXIT_ERROR, EXIT_USAGE
@@ -32,6 +32,7 @@ app.command("explain")(explain.explain)
 app.command("profile")(profile.profile)
 app.add_typer(events.app, name="events")
 app.add_typer(models.app, name="models")
+app.add_typer(surfaces.app, name="surfaces")
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

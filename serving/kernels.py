@@ -233,50 +233,48 @@ def write_items(
 
 
 @njit(cache=True, nogil=True)
-def pack_keys(keys: np.ndarray, out: np.ndarray) -> int:
-    """Writes ascending keys (m,) int32 as varints of their differences; returns the bytes used, -1 if out is full.
+def pack_keys(keys: np.ndarray, low_bits: int, out: np.ndarray) -> int:
+    """Writes ascending distinct keys (m,) int32 as Rice's code of their gaps; returns the bytes used, -1 if out is full.
 
-    A key that stands there again is passed over.
+    A gap (Golomb 1966, Rice 1979) is its part above low_bits in ones, a zero, and the low_bits themselves, the highest first. out
+    (b,) uint8 must be zeros.
     """
-    size = 0
-    before = 0
+    at, end, before = 0, 8 * out.shape[0], -1
     for i in range(keys.shape[0]):
-        if i > 0 and keys[i] == keys[i - 1]:
-            continue
-        delta = keys[i] - before
+        gap = keys[i] - before - 1
         before = keys[i]
-        while True:
-            if size == out.shape[0]:
-                return -1
-            low = delta & 0x7F
-            delta >>= 7
-            out[size] = low | 0x80 if delta else low
-            size += 1
-            if delta == 0:
-                break
-    return size
+        high = gap >> low_bits
+        if at + high + 1 + low_bits > end:
+            return -1
+        for _ in range(high):
+            out[at >> 3] |= 128 >> (at & 7)
+            at += 1
+        at += 1
+        for bit in range(low_bits - 1, -1, -1):
+            if gap >> bit & 1:
+                out[at >> 3] |= 128 >> (at & 7)
+            at += 1
+    return (at + 7) >> 3
 
 
 @njit(cache=True, nogil=True)
-def unpack_keys(data: np.ndarray, out: np.ndarray) -> int:
-    """Reads what `pack_keys` wrote from data (b,) uint8 to out (>= b,) int32; returns how many, -1 if it is damaged."""
-    size = at = 0
-    key = np.int64(0)
-    while at < data.shape[0]:
-        delta = np.int64(0)
-        shift = 0
-        while True:
-            if at == data.shape[0] or shift > 28:
-                return -1
-            byte = np.int64(data[at])
+def unpack_keys(data: np.ndarray, low_bits: int, out: np.ndarray) -> bool:
+    """Reads as many keys as out (m,) int32 takes from what `pack_keys` wrote to data (b,) uint8; False if that is damaged."""
+    at, end, key = 0, 8 * data.shape[0], np.int64(-1)
+    for i in range(out.shape[0]):
+        high = np.int64(0)
+        while at < end and data[at >> 3] >> (7 - (at & 7)) & 1:
+            high += 1
             at += 1
-            delta |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        key += delta
+        at += 1
+        if at + low_bits > end:
+            return False
+        low = np.int64(0)
+        for _ in range(low_bits):
+            low = low << 1 | np.int64(data[at >> 3] >> (7 - (at & 7)) & 1)
+            at += 1
+        key += (high << low_bits | low) + 1
         if key > 0x7FFFFFFF:
-            return -1
-        out[size] = key
-        size += 1
-    return size
+            return False
+        out[i] = key
+    return True

@@ -14,7 +14,8 @@ from runtime import metrics
 from runtime.errors import CallerError
 from serving.eligibility import EligibilityCache
 from serving.rules import Rules, over
-from serving.surface_file import FILE_BYTES_MAX, Mistake, SurfaceFile, SurfaceFileError, read
+from serving.surface_file import SurfaceFile, SurfaceFileError, read_file
+from serving.surface_reader import Mistake
 
 SURFACES_PERIOD_S: Final = 1.0  # between two looks at the file
 PREPARE_S_MAX: Final = 10.0  # of one surface's filters: tenths of a second each at a million items
@@ -32,7 +33,7 @@ class Surfaces:
         self.prepare: Prepare | None = None  # of the filters of a file that comes next
         self._path, self._told = path, ""
         self._kept: dict[tuple[object, ...], Rules] = {}
-        self.current = SurfaceFile() if path is None else read(str(path), _content(path))
+        self.current = SurfaceFile() if path is None else read_file(path)
 
     def rules_of(self, request: RecommendRequest) -> Rules:
         """The rules of one request."""
@@ -59,7 +60,7 @@ class Surfaces:
         if self._path is None:
             return False
         try:
-            found = await asyncio.to_thread(_read, self._path)
+            found = await asyncio.to_thread(read_file, self._path)
             if found.version == self.current.version:
                 self._told = ""
                 return False
@@ -111,16 +112,3 @@ async def prepare_filters(eligibility: EligibilityCache, rules: Rules) -> None:
     """A surface's filters, compiled in a thread; CallerError FILTER_INVALID where no item has what one names."""
     await eligibility.prepare(rules.eligible_filters, PREPARE_S_MAX)
     await eligibility.prepare_bitmaps(rules.boost_filters, PREPARE_S_MAX)
-
-
-def _read(path: Path) -> SurfaceFile:
-    return read(str(path), _content(path))
-
-
-def _content(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        wrong = f"it can't be read: {error.strerror or error}"
-        raise SurfaceFileError(str(path), [Mistake("", wrong, "a file that this process may read")]) from None

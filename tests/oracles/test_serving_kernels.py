@@ -147,7 +147,29 @@ def test_mark_lists_and_rows_of_agree_with_plain_python(seed: int) -> None:
     assert rows.tolist() == [int(table[k]) if 0 <= k < 10 else -1 for k in keys.tolist()]
 
 
-@pytest.mark.parametrize("data", [[0x80], [0xFF] * 5, [0xFF] * 6 + [0], [0x80, 0x80, 0x80, 0x80, 0x80, 1]])
-def test_unpack_keys_when_bytes_are_damaged_says_so(data: list[int]) -> None:
-    packed = np.array(data, np.uint8)
-    assert kernels.unpack_keys(packed, np.zeros(len(packed), np.int32)) == -1
+@pytest.mark.parametrize(
+    ("data", "low_bits"), [([], 0), ([0xFF] * 5, 0), ([0x00], 8), ([0xFF, 0], 30), ([0x80, *[0xFF] * 8], 30)]
+)
+def test_unpack_keys_when_bytes_are_damaged_says_so(data: list[int], low_bits: int) -> None:
+    assert not kernels.unpack_keys(np.array(data, np.uint8), low_bits, np.zeros(2, np.int32))
+
+
+@given(st.lists(st.integers(0, 2**28 - 1), max_size=60, unique=True), st.integers(0, 30))
+def test_pack_keys_writes_each_gap_in_ones_a_zero_and_its_low_bits(keys: list[int], low_bits: int) -> None:
+    keys.sort()
+    gaps = [key - before - 1 for before, key in zip([-1, *keys], keys, strict=False)]
+    if any(gap >> low_bits > 200 for gap in gaps):
+        return  # a megabyte of ones
+    text = "".join(
+        "1" * (gap >> low_bits) + "0" + f"{gap & (1 << low_bits) - 1:0{low_bits}b}"[: low_bits or 0]
+        for gap in gaps
+    )
+    out = np.zeros(4_096, np.uint8)
+    size = kernels.pack_keys(int32(keys), low_bits, out)
+    assert "".join(f"{byte:08b}" for byte in out[:size]) == text.ljust(8 * size, "0")
+    read = np.zeros(len(keys), np.int32)
+    assert kernels.unpack_keys(out[:size], low_bits, read)
+    assert read.tolist() == keys
+    assert kernels.pack_keys(int32(keys), low_bits, np.zeros(max(0, size - 1), np.uint8)) == (
+        -1 if size else 0
+    )
