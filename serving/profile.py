@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from reco.ingest.v1.event_pb2 import EventType
 from reco.ranking.v1.ranking_service_pb2 import Degradation, InlineEvent
@@ -21,9 +21,11 @@ from profiles.store import profile_key
 from profiles.subjects import subject_of
 from runtime.redis_reader import RedisReader
 from serving import limits
+from serving.breaker import Breaker
 from serving.catalogue import Catalogue
 
 EMPTY = decode(None)
+PROBE_KEY = "reco:probe"  # nothing is there; that it is said counts
 RATING_DEFAULT = 3.0  # an inline rating without a value says that the item was rated, not how
 
 
@@ -78,56 +80,73 @@ def _signal(event: InlineEvent) -> Signal:
 
 
 class ProfileReader:
-    """Reads profiles within the call's time; what goes wrong degrades the answer and never fails it."""
+    """Reads profiles within the call's time; what goes wrong degrades the answer and never fails it.
+
+    While Redis is slow or gone, answers are given at once without them; `look` notices when it is back.
+    """
 
     def __init__(self, redis: RedisReader, partition_count: int) -> None:
         self._redis = redis
         self._partition_count = partition_count
-        self._failing = False
+        self._breaker = Breaker(partial(redis.get, PROBE_KEY))
+        self.look = self._breaker.look  # every PROBE_PERIOD_S
 
     async def read(self, asker: Asker, deadline_s: float) -> tuple[Profile, list[Degradation.ValueType]]:
         """The profile of who asks, by `deadline_s` of the loop's clock, and what was degraded.
 
         CallerError OFFSET_INVALID if the minimum offset is not one of ours.
         """
-        if not (asker.user_id or asker.session_id):
-            parse_token(asker.minimum_offset)
+        profile, _, degradations = await self._read(asker, deadline_s, ())
+        return profile, degradations
+
+    async def read_beside(
+        self, asker: Asker, deadline_s: float, key_of: Callable[[str], str]
+    ) -> tuple[Profile, bytes | None, list[Degradation.ValueType]]:
+        """As `read`, and in the same round trip what was served to the subject, under the key that `key_of` makes of it."""
+        profile, served, degradations = await self._read(asker, deadline_s, (key_of,))
+        if Degradation.DEGRADATION_PROFILE_UNAVAILABLE in degradations:
+            degradations.append(Degradation.DEGRADATION_SERVED_UNKNOWN)
+        return profile, served, degradations
+
+    async def _read(
+        self, asker: Asker, deadline_s: float, beside: tuple[Callable[[str], str], ...]
+    ) -> tuple[Profile, bytes | None, list[Degradation.ValueType]]:
+        subject = subject_of(asker.user_id, asker.session_id) if asker.user_id or asker.session_id else ""
+        wanted = _wanted_offset(subject, asker.minimum_offset, self._partition_count)
+        if not subject or self._breaker.is_open:
             # One look at the sockets: what has been told of items that are gone comes first, as it does where a profile is read.
             await asyncio.sleep(0)
-            return EMPTY, []
-        subject = subject_of(asker.user_id, asker.session_id)
-        wanted = offset_for(subject, asker.minimum_offset, self._partition_count) or 0
+            return EMPTY, None, [Degradation.DEGRADATION_PROFILE_UNAVAILABLE] if subject else []
+        start_s = asyncio.get_running_loop().time()
         try:
-            value, fresh = await self._read_from(subject, wanted, deadline_s)
-            profile = decode(value)
-        except (RedisError, OSError, TimeoutError, ProfileDamagedError) as error:
-            self._note(error)
-            return EMPTY, [Degradation.DEGRADATION_PROFILE_UNAVAILABLE]
-        self._note(None)
-        return profile, [] if fresh else [Degradation.DEGRADATION_PROFILE_STALE]
+            keys = [profile_key(subject), *(key_of(subject) for key_of in beside)]
+            values, fresh = await self._read_from(keys, wanted, deadline_s)
+            profile = decode(values[0])
+        except (RedisError, OSError, ProfileDamagedError) as error:
+            self._breaker.note(error, asyncio.get_running_loop().time() - start_s)
+            return EMPTY, None, [Degradation.DEGRADATION_PROFILE_UNAVAILABLE]
+        return profile, values[-1], [] if fresh else [Degradation.DEGRADATION_PROFILE_STALE]
 
-    async def _read_from(self, subject: str, wanted: int, deadline_s: float) -> tuple[bytes | None, bool]:
-        """The stored bytes, and whether they count in what is wanted; waits for it OFFSET_WAIT_MS_MAX at most."""
+    async def _read_from(
+        self, keys: list[str], wanted: int, deadline_s: float
+    ) -> tuple[list[bytes | None], bool]:
+        """The stored bytes, and whether the first counts in what is wanted; waits for it OFFSET_WAIT_MS_MAX at most."""
         loop = asyncio.get_running_loop()
         until_s = min(loop.time() + limits.OFFSET_WAIT_MS_MAX / 1000, deadline_s)
         pause_ms = limits.OFFSET_POLL_MS_MIN
         while True:
-            value = await self._read_once(subject, deadline_s)
-            if applied_offset_of(value) >= wanted:
-                return value, True
+            limit_s = min(loop.time() + limits.PROFILE_MS_MAX / 1000, deadline_s)
+            values = await self._redis.get_all(keys, limit_s)
+            if applied_offset_of(values[0]) >= wanted:
+                return values, True
             if loop.time() + pause_ms / 1000 >= until_s:
-                return value, False
+                return values, False
             await asyncio.sleep(pause_ms / 1000)
             pause_ms = min(2 * pause_ms, limits.OFFSET_POLL_MS_MAX)
 
-    async def _read_once(self, subject: str, deadline_s: float) -> bytes | None:
-        limit_s = asyncio.get_running_loop().time() + limits.PROFILE_MS_MAX / 1000
-        return await self._redis.get(profile_key(subject), min(limit_s, deadline_s))
 
-    def _note(self, error: BaseException | None) -> None:
-        # Said when it begins and when it ends, not a thousand times a second.
-        if error and not self._failing:
-            structlog.get_logger().warning("profiles can't be read", error=f"{type(error).__name__}: {error}")
-        if self._failing and not error:
-            structlog.get_logger().info("profiles can be read again")
-        self._failing = error is not None
+def _wanted_offset(subject: str, token: str, partition_count: int) -> int:
+    if not subject:
+        parse_token(token)
+        return 0
+    return offset_for(subject, token, partition_count) or 0

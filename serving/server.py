@@ -32,6 +32,7 @@ from runtime.redis_reader import RedisReader
 from runtime.rpc import start_server, stop_server
 from runtime.settings import Settings
 from serving import limits
+from serving.breaker import PROBE_PERIOD_S
 from serving.catalogue import Catalogue
 from serving.catalogue_file import CatalogueFile
 from serving.catalogue_follower import CatalogueFollower
@@ -164,6 +165,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
     if engine.outbox is not None:
         _repeat(stack, engine.outbox.flush, OUTBOX_PERIOD_S)
     _repeat(stack, engine.live.follow, limits.LIVE_PERIOD_S)
+    _repeat(stack, engine.profiles.look, PROBE_PERIOD_S)
     _repeat(stack, engine.drift.look, LOOK_PERIOD_S)
     _repeat(stack, engine.eligibility.look, limits.FILTER_LOOK_PERIOD_S)
     settle()
