@@ -56,8 +56,20 @@ TARGETS = (
         0.99,
         True,
     ),
-    Target("item_visible_s_p99", "s from an upsert's answer to every process recommending the item, p99", 1.0, 0.1, False),
-    Target("item_gone_s_max", "s from a deletion's answer to the last answer that has the item, at most", 0.1, 0.01, False),
+    Target(
+        "item_visible_s_p99",
+        "s from an upsert's answer to every process recommending the item, p99",
+        1.0,
+        0.1,
+        False,
+    ),
+    Target(
+        "item_gone_s_max",
+        "s from a deletion's answer to the last answer that has the item, at most",
+        0.1,
+        0.01,
+        False,
+    ),
     Target("swap_failed_count", "calls that failed while models were swapped", 0, 0, False),
     Target(
         "swap_p99_ratio", "p99 of whole calls while models are swapped, over p99 in calm", 2.0, 1.3, False

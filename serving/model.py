@@ -62,6 +62,9 @@ class MemoryBound:
             raise BundleError(manifest.version, text)
 
 
+NO_BOUND = MemoryBound()  # but what there is
+
+
 def _key_count(manifest: Manifest) -> int:
     entry = manifest.arrays.get("item_keys")
     return entry.shape[0] if entry and entry.shape else 0

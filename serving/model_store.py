@@ -22,7 +22,7 @@ from runtime.postgres import Pool
 from serving import limits
 from serving.background import LAST_NICE, Background
 from serving.memory import resident_bytes
-from serving.model import LoadedModel, MemoryBound, load_model
+from serving.model import NO_BOUND, LoadedModel, MemoryBound, load_model
 
 REMEMBERED_FILE = ".active"  # beside the models: what to load when Postgres is away at the start
 
@@ -30,9 +30,7 @@ REMEMBERED_FILE = ".active"  # beside the models: what to load when Postgres is 
 class ModelStore:
     """The model that answers, and the task that keeps it the active one."""
 
-    def __init__(
-        self, models_dir: Path, pool: Pool, clock: Clock, bound: MemoryBound = MemoryBound()
-    ) -> None:  # noqa: B008 - frozen
+    def __init__(self, models_dir: Path, pool: Pool, clock: Clock, bound: MemoryBound = NO_BOUND) -> None:
         self.current: LoadedModel | None = None
         self.before_swap: list[Callable[[LoadedModel], Awaitable[None]]] = []  # of the model that comes
         self.after_swap: list[Callable[[LoadedModel], None]] = []  # of the model that goes: let it go
