@@ -164,6 +164,7 @@ def _with_server(run: Run, context: Context) -> int:
         run.take("latency over rate", lambda: speed.over_rate(context, server))
         run.take("h2load", lambda: speed.second_opinion(context, server))
         run.take("one caller", lambda: speed.one_caller(context, server))
+        run.take("rank", lambda: speed.rank(context, server))
         run.take("rest", lambda: speed.rest(context, server))
         run.take("filters", lambda: filters.filters(context, server))
         run.take("catalogue", lambda: catalogue.catalogue(context, server))

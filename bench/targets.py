@@ -75,6 +75,13 @@ TARGETS = (
         "swap_p99_ratio", "p99 of whole calls while models are swapped, over p99 in calm", 2.0, 1.3, False
     ),
     Target(
+        "rank_100_over_empty",
+        "p50 of ranking 100 given items over an empty call's, one caller",
+        1.5,
+        1.3,
+        False,
+    ),
+    Target(
         "overload_goodput_share", "answers/s at 5 times saturation, over the most there are", 0.9, 0.95, True
     ),
     Target("overload_p99_ratio", "p99 of what is answered then, over p99 at the most", 2.0, 1.5, False),

@@ -5,10 +5,17 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 GATEWAY_ROUTE = "/v1/users/{user_id}/recommendations"  # as in proto/reco/ranking/v1/ranking_service.proto
-RPCS = {"Recommend": "/reco.ranking.v1.RankingService/Recommend", "empty": "/grpc.health.v1.Health/Check"}
+RPCS = {
+    "Recommend": "/reco.ranking.v1.RankingService/Recommend",
+    "RankItems": "/reco.ranking.v1.RankingService/RankItems",
+    "empty": "/grpc.health.v1.Health/Check",
+}
+ITEMS_DEFAULT = (
+    1_000  # generated items that candidates are drawn from, where the URL does not say how many there are
+)
 PLACEHOLDER = "{user_id}"
 METHODS = ("GET", "POST", "PUT")
 
@@ -28,6 +35,7 @@ class Target:
     method: str = "GET"
     body: str = ""  # a template, as `path`
     headers: dict[str, str] = field(default_factory=dict)
+    items: int = ITEMS_DEFAULT  # of RankItems
 
     @property
     def name(self) -> str:
@@ -37,7 +45,7 @@ class Target:
 def parse(
     url: str, method: str = "GET", body: str = "", headers: tuple[str, ...] = (), is_owned: bool = False
 ) -> Target:
-    """`grpc://host:port[/Recommend|/empty]` or `http://host:port[/template]`. Raises TargetError.
+    """`grpc://host:port[/Recommend|/RankItems?items=N|/empty]` or `http://host:port[/template]`. Raises TargetError.
 
     Without a path, gRPC means Recommend and HTTP our gateway's route. Only loopback and private addresses, unless the
     caller says that the host is theirs.
@@ -49,7 +57,7 @@ def parse(
     if not is_owned:
         _hold_to_private(host)
     if parts.scheme == "grpc":
-        return Target("grpc", host, port, _rpc(parts.path.strip("/")))
+        return Target("grpc", host, port, _rpc(parts.path.strip("/")), items=_items(parts.query))
     if method not in METHODS:
         raise TargetError(f"the method is {method!r}, it has to be one of {', '.join(METHODS)}")
     path = (parts.path if parts.path.strip("/") else GATEWAY_ROUTE) + (
@@ -73,6 +81,14 @@ def _rpc(name: str) -> str:
     if name and name not in RPCS:
         raise TargetError(f"/{name} is no known call, it has to be one of /{', /'.join(RPCS)}")
     return RPCS[name or "Recommend"]
+
+
+def _items(query: str) -> int:
+    found = parse_qs(query)
+    texts = found.pop("items", [str(ITEMS_DEFAULT)])
+    if found or len(texts) != 1 or not texts[0].isdigit() or int(texts[0]) < 1:
+        raise TargetError(f"?{query} has to be ?items=N, how many generated items there are")
+    return int(texts[0])
 
 
 def _headers(texts: tuple[str, ...]) -> dict[str, str]:

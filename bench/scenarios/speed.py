@@ -74,6 +74,13 @@ def one_caller(context: Context, server: Server) -> Found:
     return _in_turn(context, targets, "call_over_empty", "ratio")
 
 
+def rank(context: Context, server: Server) -> Found:
+    """A RankItems call about 100 candidates beside the same server's empty one, in turn."""
+    items = context.system.options.items
+    targets = (f"grpc://{server.address}/empty", f"grpc://{server.address}/RankItems?items={items}")
+    return _in_turn(context, targets, "rank_100_over_empty", "ratio")
+
+
 def rest(context: Context, server: Server) -> Found:
     """A call over REST beside one over gRPC, in turn, one caller."""
     with context.system.gateway(server, {context.load_core}) as gateway:

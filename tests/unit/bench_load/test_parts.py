@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reco.ranking.v1.ranking_service_pb2 import RankItemsRequest
 
 from bench.load import h2load, server_timing, users
 from bench.load.__main__ import main
+from bench.load.grpc_client import CANDIDATES, requests_of
 from bench.load.histogram import Histogram
 from bench.load.http_client import request_bytes
 from bench.load.schedule import draw
-from bench.load.target import TargetError, parse
+from bench.load.target import ITEMS_DEFAULT, RPCS, TargetError, parse
 
 H2LOAD = """
 finished in 3.00s, 6766.00 req/s, 1.21MB/s
@@ -124,3 +126,22 @@ def test_h2load_that_is_missing_says_how_to_install_it(monkeypatch: pytest.Monke
 
 def test_frame_is_a_flag_a_length_and_the_message() -> None:
     assert h2load.frame(b"abc") == b"\x00\x00\x00\x00\x03abc"
+
+
+def test_target_of_rank_items_says_how_many_items_there_are() -> None:
+    assert parse("grpc://127.0.0.1:1/RankItems?items=50").items == 50
+    assert parse("grpc://127.0.0.1:1/RankItems").items == ITEMS_DEFAULT
+
+
+@pytest.mark.parametrize("query", ["items=0", "items=x", "users=3", "items=1&items=2"])
+def test_target_with_another_query_is_refused(query: str) -> None:
+    with pytest.raises(TargetError, match="items=N"):
+        parse(f"grpc://127.0.0.1:1/RankItems?{query}")
+
+
+def test_requests_of_rank_items_name_a_hundred_generated_items() -> None:
+    made = requests_of(RPCS["RankItems"], ["user-0000001"], 30)
+    request = RankItemsRequest.FromString(made[0])
+    assert request.user_id == "user-0000001"
+    assert len(request.item_ids) == CANDIDATES
+    assert set(request.item_ids) <= {f"item-{key:08d}" for key in range(1, 31)}
