@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from cli.tables import read_source
 from training.columns import to_dataset
 from training.config import BaseConfig
-from training.content import CONFIDENCE, fit_content
+from training.content import fit_content
 from training.dataset import Dataset
 from training.fit import fit_base
 from training.queries import user_vectors
 from vectorizer import Workspace, vectorize
-from vectorizer.content import ContentModel, learnt_vector
+from vectorizer.content import EVENT_CONFIDENCE, ContentModel, learnt_vector
 from vectorizer.limits import RING_EVENT_COUNT_MAX
 from vectorizer.model import ModelArrays
 
@@ -42,7 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument(
-        "--confidence", type=float, default=CONFIDENCE, help="of an event (default: %(default)s)"
+        "--confidence", type=float, default=EVENT_CONFIDENCE, help="of an event (default: %(default)s)"
     )
     options = parser.parse_args()
     loaded = read_source("movielens", None, None, None)
@@ -89,7 +89,8 @@ def _places(
         priors = (content.bias, expected, np.zeros_like(expected))
         ways = [(prior, count) for prior in priors for count in LESSONS]
         for name, (prior, count) in zip(NAMES, ways, strict=True):
-            learnt = learnt_vector(prior, content.user_gram, teachers[:count], confidence)
+            sure = np.full(len(teachers[:count]), confidence, dtype=np.float32)
+            learnt = learnt_vector(prior, content.user_gram, teachers[:count], sure)
             found[name] += [_place(user, learnt, model) for user in asked]
             found[name + OF_ANYONE] += [_place(user, learnt, model) for user in anyone[:USERS_MAX]]
     return {name: np.array(places) for name, places in found.items()}

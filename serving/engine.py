@@ -12,6 +12,7 @@ from serving.catalogue_follower import CatalogueFollower
 from serving.drift import DriftWatch
 from serving.effort import Pace
 from serving.eligibility import BlockedKeys, EligibilityCache
+from serving.learner import Learner
 from serving.live_items import LiveItems
 from serving.model_store import ModelStore
 from serving.outbox import Outbox
@@ -39,3 +40,4 @@ class Engine:
     pace: Pace = field(default_factory=Pace)
     surfaces: Surfaces = field(default_factory=Surfaces)
     outbox: Outbox | None = None  # None: nothing is written after an answer
+    learner: Learner | None = None

@@ -20,6 +20,8 @@ TRENDING_COUNT_MAX = 100  # candidates from the trending list; it keeps 1,000, t
 NEW_COUNT_MAX = 20  # candidates that no model knows yet: at one in ten, enough for a page of 200
 LIVE_ITEMS_MAX = 8_192  # new items with vectors of their own between two models: 2 MB, 50 us for all of them
 LIVE_COUNT_MAX = 40  # candidates of them in the user's direction
+LEARN_USERS_MAX = 64  # who teach a new item, the newest: with more it is well known, and a model is due
+LEARN_EVENTS_MAX = 5_000  # read in one look, the newest: 50 ms of decoding in small steps
 LIVE_SLICE_COUNT = 64  # of them taken over before requests get their turn: about 1 ms
 NEW_STEP_COUNT = 10  # one place in so many may go to an item that no model knows yet
 NEW_AGE_S_MAX = 30 * 86_400  # an item that had no event in a month is no news; it only fills up
@@ -74,6 +76,8 @@ COMPUTE_MS_RESERVE = (
     10  # left for everything after the profile: it takes about 1 ms, ten times that under load
 )
 TRENDING_PERIOD_S = 1.0
+LEARN_PERIOD_S = 10.0  # between two looks at what new items can learn: within a minute is promised
+LEARN_OVERLAP_S = 120.0  # looked back at, for events that were committed late
 LIVE_PERIOD_S = 0.1  # between an upsert that serving knows of and its item's vector
 CATALOG_PERIOD_S = 0.5
 # Between two looks at the catalogue while it changes all the time: a look costs some ms, so this bounds what they take of a core.

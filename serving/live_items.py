@@ -32,6 +32,7 @@ class LiveTable:
         self._keys = NO_KEYS
         self._factors = np.zeros((0, model.arrays.factor_count), dtype=np.float32)
         self._place_of: dict[int, int] = {}
+        self._expected: dict[int, Float32] = {}  # of those that have learnt: what they began with
 
     @property
     def keys(self) -> Keys:
@@ -43,8 +44,22 @@ class LiveTable:
         place = self._place_of.get(key)
         return None if place is None else self._factors[place].copy()
 
+    def expected_of(self, key: int) -> Float32 | None:
+        """(d,) float32, what its words say of a key, whatever it has learnt; None if it is not here."""
+        return self._expected.get(key, self.vector_of(key))
+
+    def learn(self, key: int, vector: Float32) -> None:
+        """Gives a key that is here still what it has learnt."""
+        expected = self.expected_of(key)
+        if expected is not None:
+            self._factors[self._place_of[key]] = vector
+            self._expected[key] = expected
+
     def put(self, key: int, vector: Float32) -> None:
-        """Puts a key, or its new vector."""
+        """Puts a key, or what its words say now. What it has learnt stays until it learns again."""
+        if key in self._expected:
+            self._expected[key] = vector
+            return
         place = self._place_of.get(key)
         if place is None:
             if self.size == limits.LIVE_ITEMS_MAX:
@@ -63,6 +78,7 @@ class LiveTable:
         place = self._place_of.pop(key, None)
         if place is None:
             return
+        self._expected.pop(key, None)
         self.size -= 1
         if place < self.size:
             last = int(self._keys[self.size])

@@ -39,6 +39,7 @@ from serving.catalogue_follower import CatalogueFollower
 from serving.drift import LOOK_PERIOD_S, DriftWatch, watched
 from serving.eligibility import EligibilityCache
 from serving.engine import Engine
+from serving.learner import Learner
 from serving.live_items import LiveItems
 from serving.model import MemoryBound
 from serving.model_store import ModelStore
@@ -125,6 +126,7 @@ def _engine(
         os.urandom,
         surfaces=surfaces,
         outbox=Outbox(redis),
+        learner=Learner(pool, reader, live, models, clock),
     )
 
 
@@ -165,6 +167,8 @@ async def _serve(stack: AsyncExitStack, settings: Settings, engine: Engine, pool
     if engine.outbox is not None:
         _repeat(stack, engine.outbox.flush, OUTBOX_PERIOD_S)
     _repeat(stack, engine.live.follow, limits.LIVE_PERIOD_S)
+    if engine.learner is not None:
+        _repeat(stack, engine.learner.look, limits.LEARN_PERIOD_S)
     _repeat(stack, engine.profiles.look, PROBE_PERIOD_S)
     _repeat(stack, engine.drift.look, LOOK_PERIOD_S)
     _repeat(stack, engine.eligibility.look, limits.FILTER_LOOK_PERIOD_S)

@@ -16,8 +16,6 @@ WORD_ITEMS_MIN = 2  # a word of a single item says nothing of others
 EVENT_PRIOR = 10.0  # events after which an item has half of its say
 RIDGE = 3.0  # items that stand against each word's vector: chosen on held-out items (docs/decisions/0011)
 
-CONFIDENCE = 20.0  # of an event in what a new item learns: chosen on held-out items (docs/decisions/0011)
-
 Float64 = NDArray[np.float64]
 
 

@@ -19,6 +19,9 @@ Float32 = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
 
 HASH_BYTES = 8
+EVENT_CONFIDENCE = (
+    20.0  # of an event of weight 1 in what a new item learns: chosen on held-out items (docs/decisions/0011)
+)
 REMEMBERED_COUNT_MAX = 16_384  # hashes of words that repeat much: some 2 MB
 _RANK = {"content_words": (np.uint64, 1), "content_vectors": (np.float32, 2), "content_bias": (np.float32, 1),
          "content_user_gram": (np.float32, 2)}  # fmt: skip
@@ -97,14 +100,14 @@ class ContentModel:
         return found
 
 
-def learnt_vector(expected: Float32, user_gram: Float32, vectors: Float32, confidence: float) -> Float32:
+def learnt_vector(expected: Float32, user_gram: Float32, vectors: Float32, confidence: Float32) -> Float32:
     """(d,) float32: an item's vector from what was expected of it and the vectors (k, d) of those who touched it since.
 
-    The item's side of iALS (Hu, Koren and Volinsky, 2008, equation 5) around `expected` in place of zero: least of
-    (y - expected)^T G (y - expected) + confidence * sum of (1 - x . y)^2, with G the users' gram. Without events it is `expected`.
+    confidence (k,) float32 is that of each. The item's side of iALS (Hu, Koren and Volinsky, 2008, equation 5) around `expected` in place of zero: least of
+    (y - expected)^T G (y - expected) + sum of confidence * (1 - x . y)^2, with G the users' gram. Without events it is `expected`.
     """
     gram = user_gram.astype(np.float64)
     seen = vectors.astype(np.float64)
-    left = gram + confidence * (seen.T @ seen)
-    right = gram @ expected + confidence * seen.sum(axis=0)
+    left = gram + (seen.T * confidence) @ seen
+    right = gram @ expected + confidence @ seen
     return np.linalg.solve(left, right).astype(np.float32)

@@ -96,6 +96,49 @@ async def test_similar_to_a_new_item_lies_in_its_direction(client: Client) -> No
     assert [item.item_id for item in answer.items] == best
 
 
+async def test_events_of_others_bring_a_new_item_before_their_like(client: Client, stocked: World) -> None:
+    """i54 is of a kind that ann's words speak against; those who like what she likes touch it."""
+    engine = client.serving.engine
+    request = RecommendRequest(user_id="ann", page_size=5)
+    assert "i54" not in {item.item_id for item in (await client.ranking.Recommend(request)).items}
+    keys = await stocked.keys()
+    for number in range(30):
+        await stocked.see(f"u:fan{number}", keys[:5])
+        await stocked.sql(
+            """insert into events (event_id, subject, user_id, session_id, item_key, item_id, type, custom_type, event_time,
+            accept_time, attribution_token, surface) values (%s, %s, '', '', %s, 'i54', 6, '', now(), now(), '', '')""",
+            f"e{number}", f"u:fan{number}", int(keys[54]),
+        )  # fmt: skip
+    assert engine.learner is not None
+    assert await engine.learner.look() == 1
+    assert "i54" in {item.item_id for item in (await client.ranking.Recommend(request)).items}
+    assert await engine.learner.look() == 0  # nothing more was said
+
+    again = await stocked.sql(
+        "update items set title = 'another', changed_xid = pg_current_xact_id() where id = 'i54' returning key"
+    )
+    assert again == [(int(keys[54]),)]
+    await engine.follower.follow()
+    await engine.live.follow()
+    assert "i54" in {item.item_id for item in (await client.ranking.Recommend(request)).items}
+
+
+async def test_learner_when_postgres_fails_learns_with_the_next_look(client: Client, stocked: World) -> None:
+    learner = client.serving.engine.learner
+    assert learner is not None
+    await stocked.sql("alter table events rename to elsewhere")
+    assert await learner.look() == 0
+    await stocked.sql("alter table elsewhere rename to events")
+    keys = await stocked.keys()
+    await stocked.see("u:fan", keys[:5])
+    await stocked.sql(
+        """insert into events (event_id, subject, user_id, session_id, item_key, item_id, type, custom_type, event_time,
+        accept_time, attribution_token, surface) values ('e', 'u:fan', '', '', %s, 'i54', 1, '', now(), now(), '', '')""",
+        int(keys[54]),
+    )
+    assert await learner.look() == 1
+
+
 async def test_swap_to_a_model_that_knows_them_lets_the_table_go(client: Client, stocked: World) -> None:
     old = client.serving.engine.models.current
     await stocked.publish(make_model(await stocked.keys(), 2), ndcg=0.9)

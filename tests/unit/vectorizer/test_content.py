@@ -63,7 +63,10 @@ def test_taken_lists_are_those_of_the_items(lists: list[list[int]], data: st.Dat
 def test_learnt_without_events_is_what_was_expected() -> None:
     expected = np.array([0.1, -0.2, 0.3], dtype=np.float32)
     np.testing.assert_allclose(
-        learnt_vector(expected, np.eye(D, dtype=np.float32), np.zeros((0, D), np.float32), 20), expected
+        learnt_vector(
+            expected, np.eye(D, dtype=np.float32), np.zeros((0, D), np.float32), np.zeros(0, np.float32)
+        ),
+        expected,
     )
 
 
@@ -71,7 +74,8 @@ def test_learnt_from_events_comes_nearer_to_who_touched_it() -> None:
     expected, user = np.zeros(D, dtype=np.float32), np.array([[1.0, 0, 0]], dtype=np.float32)
     gram = 10 * np.eye(D, dtype=np.float32)
     products = [
-        float(learnt_vector(expected, gram, np.repeat(user, n, axis=0), 20) @ user[0]) for n in (0, 1, 3, 30)
+        float(learnt_vector(expected, gram, np.repeat(user, n, axis=0), np.full(n, 20, np.float32)) @ user[0])
+        for n in (0, 1, 3, 30)
     ]
     assert products == sorted(products)
     assert products[-1] == pytest.approx(1.0, abs=0.02)
