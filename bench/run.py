@@ -21,7 +21,7 @@ from typing import Any
 from bench import priority, results, shares, targets
 from bench.options import CACHE, QUICK_ITEMS, Options, add_arguments, from_arguments, quick
 from bench.processes import NotReadyError, resident_bytes
-from bench.scenarios import catalogue, filters, memory, overload, recall, speed, swap, usual_stack
+from bench.scenarios import catalogue, filters, memory, overload, paging, recall, speed, swap, usual_stack
 from bench.scenarios.context import FULL, QUICK, Context, Found, Timing, cores
 from bench.system import System, running
 from runtime.errors import RecoError
@@ -171,6 +171,7 @@ def _with_server(run: Run, context: Context) -> int:
         run.take("swap", lambda: swap.swap(context, server))
         run.take("overload", lambda: overload.overload(context, server))
         run.take("two cores", lambda: speed.two_cores(context, server))
+    run.take("paging", lambda: paging.paging(context))
     run.take("second process", lambda: memory.second_process(context))
     return server_bytes
 

@@ -70,6 +70,7 @@ TARGETS = (
         0.01,
         False,
     ),
+    Target("page_repeat_count", "items that came twice in 50 pages of a changing catalogue", 0, 0, False),
     Target("swap_failed_count", "calls that failed while models were swapped", 0, 0, False),
     Target(
         "swap_p99_ratio", "p99 of whole calls while models are swapped, over p99 in calm", 2.0, 1.3, False
@@ -106,6 +107,9 @@ FIGURES = (
     Figure("item_still_shown_count", "answers asked for at a deletion's answer that still had the item"),
     Figure("catalogue_failed_count", "calls that failed while thousands of items came and went under load"),
     Figure("catalogue_short_count", "answers that were short meanwhile"),
+    Figure("page_ended_count", "lists that ended before their 50th page"),
+    Figure("select_rules_ms_p50", "ms of the stage that selects with every rule on, p50"),
+    Figure("select_rules_ms_p99", "the same, p99"),
     Figure("swap_s", "seconds from activating a model to answering with it, under load"),
     Figure("swap_peak_memory_share", "resident memory of a swap at its most, over that before it"),
     Figure("overload_refused_ms_p99", "ms until a call is refused at 5 times saturation, p99"),
