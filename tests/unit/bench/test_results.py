@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import validate
+from jsonschema import ValidationError, validate
 
 from bench import results, targets
 from bench.options import Options
@@ -40,6 +40,14 @@ def test_result_when_written_twice_is_one_file_and_the_latest(tmp_path: Path) ->
 def test_stored_results_when_there_are_any_keep_the_schema() -> None:
     for path in [*results.FOLDER.glob("*.json")]:
         validate(json.loads(path.read_text()), results.SCHEMA)
+
+
+def test_result_of_this_version_that_lacks_a_figure_is_refused_and_an_earlier_one_is_not() -> None:
+    found = _result(dict(GOOD), {})
+    del found["metrics"][targets.NAMES[0]]
+    with pytest.raises(ValidationError, match=targets.NAMES[0]):
+        validate(found, results.SCHEMA)
+    validate({**found, "schema_version": 1}, results.SCHEMA)
 
 
 @pytest.mark.parametrize("target", targets.TARGETS, ids=lambda target: target.name)
