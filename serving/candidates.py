@@ -267,4 +267,5 @@ def _modelled(
         retrieved,
         room.quotas,
         room.model,
+        eligible.popular_rows,
     )

@@ -40,6 +40,9 @@ class Eligible:
     count: int = 0  # items that may be answered
     mode: FilterMode.ValueType = FilterMode.FILTER_MODE_NONE
     estimated_recall: float | None = None  # of retrieval's best 100; None: not measured yet
+    popular_rows: Keys | None = (
+        None  # (p,) int32 of popular_keys in the model, -1 where it has none; None: there are more
+    )
 
     @property
     def report(self) -> Report:
@@ -155,6 +158,8 @@ class Kept:
         found.mask = self.mask[:size]
         found.hidden = self.marks if self.hidden_count else NOT_HIDDEN
         found.popular_keys = self.popular.keys[: self.popular.size]
+        few = model is not None and self.filtered and not self.popular.more
+        found.popular_rows = model.rows_of(found.popular_keys) if model and few else None
         found.unmodelled_keys = self.unmodelled.keys[: self.unmodelled.size]
         if self.rows and not self.rows.complete and self._differs(self.derived_count):
             self.worn = True  # other rows may be among those of largest norm

@@ -77,6 +77,7 @@ def gather(
     personal_rows: Int32 | None = None,
     quotas: Int32 = QUOTAS,
     limit: int = limits.CANDIDATE_LIMIT,
+    popular_rows: Int32 | None = None,
 ) -> Candidates:
     """The union of the sources, at most `limit` rows: personal, transition, similar, filled up with popular.
 
@@ -84,6 +85,8 @@ def gather(
     `blocked_rows` (b,) int32 of this request, -1 among them is skipped; more than BLOCKED_COUNT_MAX cost O(n).
     `personal_rows` (p,) int32, best first, is an index's answer that stands for the exact scan. `quotas` (3,) int32 are what
     personal, transition and similar have room for before the rest is filled up; `limit` is CANDIDATE_LIMIT at most.
+    `popular_rows` (q,) int32, most popular first, stand for all rows where it is known which are not hidden: of few, a search among
+    all takes a millisecond or two.
     """
     w = workspace
     prepare(rows, codes, model, w)
@@ -95,7 +98,8 @@ def gather(
     personal = personal[: limits.PERSONAL_COUNT_MAX] if vector.any() else NO_ROWS
     room = w.candidates[:limit], w.places[:limit], w.marks[:limit]
     scratch = (*w.table, w.keys, w.spare, w.best_rows, *room)
-    size = unite(quotas, personal, model.popularity_order, hidden, *scratch)
+    popular = model.popularity_order if popular_rows is None else popular_rows
+    size = unite(quotas, personal, popular, hidden, *scratch)
     return Candidates(w.candidates[:size].copy(), w.marks[:size].copy())
 
 

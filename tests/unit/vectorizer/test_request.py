@@ -96,6 +96,20 @@ def test_gather_when_rows_are_hidden_or_blocked_leaves_them_out_and_the_mask_as_
     assert np.flatnonzero(hidden).tolist() == sorted(best[:40].tolist())
 
 
+@pytest.mark.parametrize("shown_count", [3, 60, 200])
+def test_gather_when_told_which_popular_rows_are_shown_answers_the_same(ranked, shown_count):
+    shown = np.random.default_rng(shown_count).permutation(ranked.item_count)[:shown_count]
+    hidden = np.ones(ranked.item_count, dtype=np.uint8)
+    hidden[shown] = 0
+    popular = ranked.popularity_order[hidden[ranked.popularity_order] == 0]
+    for ring in (_ring([1, 5, 9]), _ring([])):
+        vector = vectorize(*ring, ranked, Workspace(ranked))
+        whole = gather(*ring, vector, ranked, Workspace(ranked), hidden)
+        told = gather(*ring, vector, ranked, Workspace(ranked), hidden, popular_rows=popular)
+        assert told.rows.tolist() == whole.rows.tolist()
+        assert told.sources.tolist() == whole.sources.tolist()
+
+
 def test_workspace_when_catalogue_grows_stays_as_large(model):
     def total(of):
         return sum(v.nbytes for v in vars(Workspace(of)).values() if isinstance(v, np.ndarray))
