@@ -45,9 +45,10 @@ class RankingService(ranking_service_pb2_grpc.RankingServiceServicer):
         return (await explain(request, self._engine, budget_of(context))).body
 
     async def RankItems(self, request: RankItemsRequest, context: Context) -> Any:  # noqa: N802 - as above
-        answer = await rank_items(request, self._engine, budget_of(context).wait_until_s)
+        watch = Stopwatch()
+        answer = await rank_items(request, self._engine, budget_of(context).wait_until_s, watch)
         count_degradations(answer.degradations)
-        return answer.body
+        return Timed(answer.body, watch.server_timing())
 
     async def SimilarItems(self, request: SimilarItemsRequest, context: Context) -> Any:  # noqa: N802 - as above
         answer = similar_items(request, self._engine)

@@ -63,13 +63,27 @@ def find_texts(
     numbers: np.ndarray,
 ) -> None:
     """Writes the number of each of the texts (b,) uint8 to numbers (m,) int32, -1 for none."""
+    # What is looked up lies anywhere: each pass asks memory for what the next one needs of all texts, so that they wait together.
+    count, last = numbers.shape[0], slots.shape[0] - 1
+    begins, ends = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+    homes = np.empty(count, dtype=np.int64)
     at = 0
-    for i in range(numbers.shape[0]):
-        start = at
+    for i in range(count):
+        begins[i] = at
         while at < texts.shape[0] and texts[at] != 0:
             at += 1
-        numbers[i] = slots[find_slot(texts, start, at - start, data, starts, lengths, slots)] - 1
+        ends[i] = at
+        homes[i] = text_hash(texts, begins[i], at - begins[i]) & last
         at += 1
+    for i in range(count):
+        numbers[i] = slots[homes[i]] - 1
+    for i in range(count):
+        homes[i] = starts[numbers[i]] + lengths[numbers[i]] if numbers[i] >= 0 else 0
+    for i in range(count):
+        homes[i] = data[homes[i] - 1] if homes[i] > 0 else 0
+    for i in range(count):
+        length = ends[i] - begins[i]
+        numbers[i] = slots[find_slot(texts, begins[i], length, data, starts, lengths, slots)] - 1
 
 
 @njit(cache=True, nogil=True)
