@@ -43,7 +43,7 @@ def catalogue(context: Context, server: Server) -> Found:
     with ExitStack() as stack:
         second = stack.enter_context(context.system.serving({context.load_core}))
         ingest = stack.enter_context(context.system.ingest({context.load_core}))
-        shop = stack.enter_context(_shop(ingest, [server, second]))
+        shop = stack.enter_context(shop_of(ingest, [server, second]))
         samples = [_come_and_go(shop, i) for i in range(max(5, round(context.timing.calls * SAMPLE_SHARE)))]
         churn = _under_load(context, server, shop)
         after = [_come_and_go(shop, i) for i in range(5)]
@@ -93,7 +93,7 @@ def _has(answer: RecommendResponse, item_id: str) -> bool:
 
 
 @contextmanager
-def _shop(ingest: Server, servers: Sequence[Server]) -> Iterator[Shop]:
+def shop_of(ingest: Server, servers: Sequence[Server]) -> Iterator[Shop]:
     with ExitStack() as stack:
         channels: list[Any] = [  # the stubs know those of grpc.aio alone
             stack.enter_context(grpc.insecure_channel(each.address)) for each in (ingest, *servers)

@@ -31,7 +31,7 @@ CALL_WAIT_S_MAX = 60.0  # of an activation: it verifies the bundle first
 
 def swap(context: Context, server: Server) -> Found:
     """Rounds of a calm run and one with swap after swap, at the same rate: half of saturation."""
-    versions = _two_versions(context)
+    versions = two_versions(context)
     rate = context.saturation_per_s * LOAD_SHARE
     rounds = [_round(context, server, versions, rate) for _ in range(context.timing.rounds)]
     before, peak = rounds[0]["resident_before"], max(each["resident_peak"] for each in rounds)
@@ -80,7 +80,7 @@ def _round(context: Context, server: Server, versions: tuple[str, str], rate: fl
     }
 
 
-def _two_versions(context: Context) -> tuple[str, str]:
+def two_versions(context: Context) -> tuple[str, str]:
     """The active model's version, and that of the same files under another name."""
     settings = context.system.settings
     with psycopg.connect(settings.postgres_url, autocommit=True) as connection:

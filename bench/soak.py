@@ -1,0 +1,282 @@
+"""Everything at once, for long: load at half of saturation, items that come and go, models swapped, and Redis at a stand now and then.
+
+make soak                                          # thirty minutes over 100,000 items
+python -m bench.soak --seconds 120 --items 2000
+
+Looks at what a long run shows and a short one does not: calls that fail, memory that grows, descriptors and threads that stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from reco.ranking.v1.model_service_pb2 import ActivateModelRequest, GetModelRequest
+from reco.ranking.v1.model_service_pb2_grpc import ModelServiceStub
+
+from bench.load.answer import OK
+from bench.options import CACHE, Options, add_arguments, given
+from bench.processes import NotReadyError, Server, resident_bytes
+from bench.scenarios.catalogue import TAG, Shop, shop_of
+from bench.scenarios.context import Context, Timing, cores, finish
+from bench.scenarios.speed import LOAD_SHARE, slim
+from bench.scenarios.swap import two_versions
+from bench.system import System, running
+from runtime.errors import RecoError
+
+SECONDS = 1_800.0
+SWAP_PERIOD_S, PAUSE_PERIOD_S, CHANGE_PERIOD_S = 180.0, 45.0, 0.5
+PAUSE_MS = 400  # Redis takes no command for so long
+CHANGE_COUNT = 50  # items that come and go in one change
+SAMPLE_PERIOD_S = 1.0
+SATURATION_S = 5.0
+LOAD_S_MAX = 120.0  # of one run of the load; the next begins when it is over
+SATURATION_CALLERS = 8
+CALL_WAIT_S_MAX = 30.0
+PART = 1 / 4  # of the samples after the first swap: the first of them are compared with the last
+GROWTH_MAX = 0.05  # of resident memory
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often what happens."""
+
+    seconds: float = SECONDS
+    swap_period_s: float = SWAP_PERIOD_S
+    pause_period_s: float = PAUSE_PERIOD_S
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at the serving process."""
+
+    time_s: float  # since the start of the load
+    resident_bytes: int
+    descriptors: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Soaked:
+    """What a run has shown."""
+
+    seconds: float
+    rate_per_s: float
+    statuses: dict[str, int]  # of the load's calls
+    latency_ms: list[dict[str, float]]  # of each run of the load
+    change_count: int  # items that were upserted, and deleted again
+    swap_count: int
+    pause_count: int
+    errors: list[str]  # of those who change things
+    samples: list[Sample]
+    settled_s: float  # when the first swap was over
+
+    @property
+    def failed_count(self) -> int:
+        """Calls that got no answer."""
+        return sum(count for status, count in self.statuses.items() if status != OK)
+
+    @property
+    def growth(self) -> float:
+        """Resident memory at the end over that after the first swap, less 1: medians of parts of the samples."""
+        first, last = (np.median([each.resident_bytes for each in part]) for part in self._parts())
+        return float(last / first) - 1
+
+    @property
+    def leaked_descriptors(self) -> int:
+        """How many more are open at the end, at the least, than were after the first swap, at the most."""
+        return self._more(lambda sample: sample.descriptors)
+
+    @property
+    def leaked_threads(self) -> int:
+        """The same of threads."""
+        return self._more(lambda sample: sample.threads)
+
+    def _more(self, of: Callable[[Sample], int]) -> int:
+        first, last = self._parts()
+        return max(0, min(map(of, last)) - max(map(of, first)))
+
+    def _parts(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
+        after = [sample for sample in self.samples if sample.time_s >= self.settled_s]
+        count = max(1, round(len(after) * PART))
+        return after[:count], after[-count:]
+
+    def faults(self) -> list[str]:
+        """What ought not to be; empty if all is well."""
+        found = list(self.errors)
+        if self.failed_count:
+            found.append(f"{self.failed_count} calls failed: {self.statuses}")
+        if self.growth > GROWTH_MAX:
+            found.append(f"resident memory grew by {self.growth:.1%}")
+        if self.leaked_descriptors or self.leaked_threads:
+            found.append(f"{self.leaked_descriptors} descriptors and {self.leaked_threads} threads stayed")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, the figures first; of the samples one a minute."""
+        figures = {
+            "failed_count": self.failed_count, "growth": self.growth,
+            "leaked_descriptors": self.leaked_descriptors, "leaked_threads": self.leaked_threads,
+        }  # fmt: skip
+        return figures | asdict(self) | {"samples": [asdict(sample) for sample in self.samples[::60]]}
+
+
+class Doer(threading.Thread):
+    """Does something again and again until it is told to stop; an error ends it and is kept."""
+
+    def __init__(self, what: Callable[[int], None], period_s: float) -> None:
+        super().__init__(daemon=True)
+        self._what, self._period_s = what, period_s
+        self._ended = threading.Event()
+        self.count = 0
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._ended.wait(self._period_s):
+                self._what(self.count)
+                self.count += 1
+        except Exception as error:
+            self.error = error
+
+    def end(self) -> None:
+        """Stops it, after what it is doing."""
+        self._ended.set()
+        self.join(2 * CALL_WAIT_S_MAX)
+
+
+def soak(options: Options, pace: Pace, cache: Path = CACHE) -> Soaked:
+    """One run, of a serving process of its own core over a data set of its own stores."""
+    serving_core, load_core = cores()
+    with running(options, cache) as system, ExitStack() as stack:
+        context = Context(system, Timing(SATURATION_S, 2.0, 0, 1, 1), serving_core, load_core)
+        system.pin_valkey({load_core})
+        server = stack.enter_context(system.serving({serving_core}))
+        ingest = stack.enter_context(system.ingest({load_core}))
+        shop = stack.enter_context(shop_of(ingest, [server]))
+        target = f"grpc://{server.address}"
+        rate = LOAD_SHARE * context.load("closed", target, callers=SATURATION_CALLERS)["achieved_per_s"]
+        return _soaked(context, server, shop, pace, rate)
+
+
+def _soaked(context: Context, server: Server, shop: Shop, pace: Pace, rate: float) -> Soaked:
+    start_s = time.monotonic()
+    samples: list[Sample] = []
+    settled_s: list[float] = []
+
+    def swap(count: int) -> None:
+        _swap(server, versions[(count + 1) % 2], pace.swap_period_s)
+        settled_s.append(time.monotonic() - start_s)
+
+    versions = two_versions(context)
+    swaps = Doer(swap, pace.swap_period_s)
+    pauses = Doer(lambda _: _pause(context.system), pace.pause_period_s)
+    changes = Doer(lambda count: _change(shop, count), CHANGE_PERIOD_S)
+    looks = Doer(lambda _: samples.append(_sample(server, start_s)), SAMPLE_PERIOD_S)
+    doers = (swaps, pauses, changes, looks)
+    for doer in doers:
+        doer.start()
+    runs: list[dict[str, Any]] = []
+    while (left_s := start_s + pace.seconds - time.monotonic()) > 0:
+        seconds = max(1.0, min(LOAD_S_MAX, left_s))
+        load = context.start_load(
+            "open", f"grpc://{server.address}", rate=round(rate, 1), seconds=round(seconds, 1)
+        )
+        runs.append(slim(finish(load)))
+    for doer in doers:
+        doer.end()
+    if swaps.count % 2:  # the first one answers again in the next run
+        _swap(server, versions[0], pace.swap_period_s)
+    return Soaked(
+        seconds=pace.seconds,
+        rate_per_s=rate,
+        statuses=dict(sum((Counter(run["statuses"]) for run in runs), Counter())),
+        latency_ms=[run["latency_ms"] for run in runs],
+        change_count=changes.count * CHANGE_COUNT,
+        swap_count=swaps.count,
+        pause_count=pauses.count,
+        errors=[f"{type(doer.error).__name__}: {doer.error}" for doer in doers if doer.error is not None],
+        samples=samples,
+        settled_s=settled_s[0] if settled_s else 0.0,
+    )
+
+
+def _swap(server: Server, version: str, wait_s: float) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        models: Any = ModelServiceStub(channel)  # type: ignore[arg-type]  # the stubs know asyncio's channels alone
+        models.ActivateModel(ActivateModelRequest(version=version), timeout=CALL_WAIT_S_MAX)
+        deadline_s = time.monotonic() + wait_s
+        while not models.GetModel(GetModelRequest(version=version), timeout=CALL_WAIT_S_MAX).model.loaded:
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"the model was not swapped within {wait_s:.0f} s")
+            time.sleep(SAMPLE_PERIOD_S / 4)
+
+
+def _pause(system: System) -> None:
+    with system.redis() as redis:
+        redis.execute_command("CLIENT", "PAUSE", PAUSE_MS, "ALL")
+
+
+def _change(shop: Shop, count: int) -> None:
+    item_ids = [f"{TAG}-{count % 10 * CHANGE_COUNT + number}" for number in range(CHANGE_COUNT)]
+    shop.upsert(item_ids)
+    shop.delete(item_ids)
+
+
+def _sample(server: Server, start_s: float) -> Sample:
+    descriptors = threads = 0
+    for pid in server.pids:
+        with suppress(FileNotFoundError):
+            descriptors += _count(Path(f"/proc/{pid}/fd"))
+            threads += _count(Path(f"/proc/{pid}/task"))
+    return Sample(time.monotonic() - start_s, resident_bytes(server.pids), descriptors, threads)
+
+
+def _count(folder: Path) -> int:
+    return sum(1 for _ in folder.iterdir())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    add = parser.add_argument
+    add("--seconds", type=float, default=SECONDS, help="of load (default: %(default)g)")
+    add("--swap-period-s", type=float, default=SWAP_PERIOD_S, help="(default: %(default)g)")
+    add("--pause-period-s", type=float, default=PAUSE_PERIOD_S, help="(default: %(default)g)")
+    add("--out", type=Path, help="a file for all that was found, as JSON")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        options, arguments = given(parser)
+        found = soak(options, Pace(arguments.seconds, arguments.swap_period_s, arguments.pause_period_s))
+    except (ValueError, RecoError, NotReadyError, RuntimeError) as error:
+        print(f"soak: {error}", file=sys.stderr)
+        return 2
+    plain = found.to_json()
+    if arguments.out:
+        arguments.out.write_text(json.dumps(plain, indent=1))
+    for name in (
+        "seconds", "rate_per_s", "statuses", "change_count", "swap_count", "pause_count", "failed_count", "growth",
+        "leaked_descriptors", "leaked_threads",
+    ):  # fmt: skip
+        print(f"{name:<20} {plain[name]}")
+    for fault in found.faults():
+        print(f"FAULT: {fault}")
+    return 1 if found.faults() else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
