@@ -16,11 +16,13 @@ import pytest
 from reco.ranking.v1.model_service_pb2 import ListModelsRequest
 from reco.ranking.v1.ranking_service_pb2 import Degradation, InlineEvent, RecommendRequest
 
+from runtime.metrics import REGISTRY
 from runtime.migrate import migrate
 from runtime.postgres import open_pool
 from runtime.redis_client import connect
 from runtime.settings import load_settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
+from serving import limits
 from serving.catalogue_file import MANIFEST, CatalogueFile
 from serving.limits import CALL_MS_DEFAULT
 from tests.integration.serving.conftest import ITEM_COUNT, NOW_S, REPOSITORY, World, insert_items
@@ -29,6 +31,7 @@ from tests.integration.serving.test_recommend import ids, refusal
 
 RECOVERY_S_MAX = 30.0  # generous: pools back off between tries
 POLL_S = 0.05
+PAUSE_MS, TIMEOUT_S = 700, 0.5  # of Redis, and of a call
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,59 @@ async def test_recommend_when_redis_hangs_answers_within_the_deadline(stores: St
             os.kill(stores.valkey.pid, signal.SIGCONT)
     assert answer.degradations == [Degradation.DEGRADATION_PROFILE_UNAVAILABLE]
     assert len(answer.items) == 20
+
+
+async def test_recommend_when_redis_is_paused_answers_within_the_deadline_and_recovers_by_itself(
+    stores: Stores, fragile: World
+) -> None:
+    keys = await fragile.keys()
+    await fragile.see("u:ann", keys[:5])
+    request = RecommendRequest(user_id="ann", page_size=10)
+    async with fragile.serve() as client:
+        before = await client.ranking.Recommend(request)
+        await fragile.redis.execute_command("CLIENT", "PAUSE", PAUSE_MS, "ALL")  # type: ignore[no-untyped-call]
+        degraded = await client.ranking.Recommend(request, timeout=TIMEOUT_S)
+        assert degraded.degradations == [Degradation.DEGRADATION_PROFILE_UNAVAILABLE]
+
+        async def whole() -> bool:
+            return not (await client.ranking.Recommend(request, timeout=TIMEOUT_S)).degradations
+
+        await until(whole)
+        assert (await client.ranking.Recommend(request)).items == before.items
+
+
+async def test_recommend_when_its_caller_hangs_up_does_nothing_further(
+    stores: Stores, fragile: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        limits, "PROFILE_MS_MAX", 1000 * RECOVERY_S_MAX
+    )  # it waits for as long as anyone does
+    assert stores.valkey.pid is not None
+
+    def count(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"{name}_count", labels) or 0.0
+
+    async with fragile.serve() as client:
+        await client.ranking.Recommend(RecommendRequest(user_id="ann"))
+        decided = count("reco_stage_seconds", stage="eligibility")
+        cancelled = count("reco_rpc_seconds", method="Recommend", code="CANCELLED")
+        os.kill(stores.valkey.pid, signal.SIGSTOP)
+        try:
+            call = client.ranking.Recommend(RecommendRequest(user_id="ann"), timeout=RECOVERY_S_MAX)
+            async with asyncio.timeout(RECOVERY_S_MAX):
+                while not REGISTRY.get_sample_value("reco_calls_open"):  # noqa: ASYNC110 - the server has no event for it
+                    await asyncio.sleep(POLL_S)
+            call.cancel()
+
+            async def ended() -> bool:
+                return count("reco_rpc_seconds", method="Recommend", code="CANCELLED") > cancelled
+
+            await until(ended)
+            assert not REGISTRY.get_sample_value("reco_calls_open")
+        finally:
+            os.kill(stores.valkey.pid, signal.SIGCONT)
+        assert count("reco_stage_seconds", stage="eligibility") == decided
+        assert not (await client.ranking.Recommend(RecommendRequest(user_id="ann"))).degradations
 
 
 async def test_recommend_when_postgres_is_killed_goes_on_says_so_and_recovers(
