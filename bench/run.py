@@ -21,7 +21,18 @@ from typing import Any
 from bench import priority, results, shares, targets
 from bench.options import CACHE, QUICK_ITEMS, Options, add_arguments, from_arguments, quick
 from bench.processes import NotReadyError, resident_bytes
-from bench.scenarios import catalogue, filters, memory, overload, paging, recall, speed, swap, usual_stack
+from bench.scenarios import (
+    catalogue,
+    deadlines,
+    filters,
+    memory,
+    overload,
+    paging,
+    recall,
+    speed,
+    swap,
+    usual_stack,
+)
 from bench.scenarios.context import FULL, QUICK, Context, Found, Timing, cores
 from bench.system import System, running
 from runtime.errors import RecoError
@@ -169,6 +180,7 @@ def _with_server(run: Run, context: Context) -> int:
         run.take("filters", lambda: filters.filters(context, server))
         run.take("catalogue", lambda: catalogue.catalogue(context, server))
         run.take("swap", lambda: swap.swap(context, server))
+        run.take("deadlines", lambda: deadlines.deadlines(context, server))
         run.take("overload", lambda: overload.overload(context, server))
         run.take("two cores", lambda: speed.two_cores(context, server))
     run.take("paging", lambda: paging.paging(context))

@@ -71,6 +71,7 @@ TARGETS = (
         False,
     ),
     Target("page_repeat_count", "items that came twice in 50 pages of a changing catalogue", 0, 0, False),
+    Target("deadline_late_count", "calls of 50 ms that came too late while Redis stood still", 0, 0, False),
     Target("swap_failed_count", "calls that failed while models were swapped", 0, 0, False),
     Target(
         "swap_p99_ratio", "p99 of whole calls while models are swapped, over p99 in calm", 2.0, 1.3, False
@@ -110,6 +111,9 @@ FIGURES = (
     Figure("page_ended_count", "lists that ended before their 50th page"),
     Figure("select_rules_ms_p50", "ms of the stage that selects with every rule on, p50"),
     Figure("select_rules_ms_p99", "the same, p99"),
+    Figure(
+        "deadline_recover_s_max", "s after Redis stood still until answers know their user again, at most"
+    ),
     Figure("swap_s", "seconds from activating a model to answering with it, under load"),
     Figure("swap_peak_memory_share", "resident memory of a swap at its most, over that before it"),
     Figure("overload_refused_ms_p99", "ms until a call is refused at 5 times saturation, p99"),
