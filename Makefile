@@ -12,6 +12,11 @@ BENCH_READY := $(VENV)/.bench-ready
 ITEMS ?= 1000000
 SEED ?= 7
 NORMS ?= heavy
+# Of `make soak`.
+SOAK_ITEMS ?= 100000
+SOAK_S ?= 1800
+# Of `make properties`.
+STEPS ?= 10000
 # FIRST=1: the bench goes before all other work of the machine, which needs root.
 FIRST ?=
 # Tests and builds must not start a thread pool in every library at once.
@@ -37,6 +42,10 @@ unit: $(READY) ## All tests with coverage.
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --format=total | sed 's/^/coverage, percent: /'
 
+properties: $(READY) ## Catalogue, filters and paging against plain models, at least STEPS steps (10000) of each.
+	RECO_STATE_STEPS=$(STEPS) $(BIN)/python -m pytest -q tests/unit/serving/test_catalogue_states.py \
+	  tests/unit/serving/test_filter_states.py tests/unit/serving/test_paging_states.py
+
 evaluate: $(READY) ## The quality table on MovieLens-100k.
 	@$(BIN)/reco evaluate
 
@@ -48,6 +57,9 @@ bench: $(BENCH_READY) ## All figures over ITEMS, SEED and NORMS (1000000, 7, hea
 
 bench-quick: $(BENCH_READY) ## The same over 30,000 items in under 3 minutes: for a look, not for a claim.
 	PYTHONPATH=.:gen $(BIN)/python -m bench.run --quick --items $(ITEMS) --seed $(SEED) --norms $(NORMS) $(if $(FIRST),--first)
+
+soak: $(BENCH_READY) ## Everything at once for SOAK_S seconds (1800): what fails, grows or leaks.
+	PYTHONPATH=.:gen $(BIN)/python -m bench.soak --items $(SOAK_ITEMS) --seed $(SEED) --norms $(NORMS) --seconds $(SOAK_S)
 
 bench-report: $(BENCH_READY) ## Draw the newest result: latency over rate, recall over latency, cost by stage.
 	@PYTHONPATH=.:gen $(BIN)/python -m bench.report
@@ -93,4 +105,4 @@ $(BENCH_READY): $(READY) requirements-bench.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
-.PHONY: help up test check unit evaluate latency bench bench-quick bench-report gen format docs lock clean
+.PHONY: help up test check unit properties evaluate latency bench soak bench-quick bench-report gen format docs lock clean

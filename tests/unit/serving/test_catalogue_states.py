@@ -1,8 +1,12 @@
-"""The catalogue against a plain dict of items, through any sequence of changes, and through its snapshots."""
+"""The catalogue against a plain dict of items, through any sequence of changes, and through its snapshots.
+
+RECO_STATE_STEPS sets how many steps are taken altogether (default 1500): RECO_STATE_STEPS=10000 makes a long run.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +22,8 @@ from serving.catalogue import Catalogue, ItemRow, hash_bit
 from serving.catalogue_file import CatalogueFile, Origin
 from tests.unit.serving.items import NOW_S, item
 
+STEPS_DEFAULT, STEPS_EACH = 1_500, 25
+STEPS = int(os.environ.get("RECO_STATE_STEPS", STEPS_DEFAULT))
 KEYS = st.integers(1, 40)
 WORDS = st.one_of(
     st.sampled_from(["", "a", "A", "straße", "日本語", "x" * 300]),
@@ -156,4 +162,9 @@ class Items(RuleBasedStateMachine):
 
 
 TestItems = Items.TestCase
-TestItems.settings = settings(max_examples=60, stateful_step_count=25, deadline=None, derandomize=True)
+TestItems.settings = settings(
+    max_examples=max(1, STEPS // STEPS_EACH),
+    stateful_step_count=STEPS_EACH,
+    deadline=None,
+    derandomize=STEPS == STEPS_DEFAULT,
+)

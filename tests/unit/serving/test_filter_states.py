@@ -1,6 +1,6 @@
 """Catalogue and kept filters against dicts and plain predicates, through any sequence of changes.
 
-RECO_FILTER_STEPS sets how many steps are taken altogether (default 600): RECO_FILTER_STEPS=10000 makes a long run.
+RECO_STATE_STEPS sets how many steps are taken altogether (default 600): RECO_STATE_STEPS=10000 makes a long run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from serving.model import LoadedModel
 from tests.unit.serving.items import NOW_S, item
 from tests.unit.serving.test_eligibility import model_of
 
-STEPS = int(os.environ.get("RECO_FILTER_STEPS", "600"))
+STEPS = int(os.environ.get("RECO_STATE_STEPS", "600"))
 STEPS_EACH = 50  # of one sequence: longer ones find no more, and are harder to shrink
 
 Predicate = Callable[[ItemRow], bool]

@@ -1,6 +1,6 @@
 """Pages of one list against plain sets, while items come, change and go, time passes, models swap and surfaces are rewritten.
 
-RECO_PAGING_STEPS sets how many steps are taken altogether (default 600): RECO_PAGING_STEPS=10000 makes a long run.
+RECO_STATE_STEPS sets how many steps are taken altogether (default 600): RECO_STATE_STEPS=10000 makes a long run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from serving.trending import TrendingList
 from tests.unit.serving.items import NOW_S, item
 from tests.unit.serving.test_eligibility import model_of
 
-STEPS = int(os.environ.get("RECO_PAGING_STEPS", "600"))
+STEPS = int(os.environ.get("RECO_STATE_STEPS", "600"))
 STEPS_EACH = 60  # of one sequence: fifty pages and what happens between them
 FAR_S = 60.0
 
