@@ -52,7 +52,7 @@ evaluate: $(READY) ## The quality table on MovieLens-100k.
 latency: $(READY) ## Milliseconds of one answer, against what `make up` has started.
 	@$(BIN)/python bench/latency.py
 
-bench: $(BENCH_READY) ## All figures over ITEMS, SEED and NORMS (1000000, 7, heavy): some ten minutes.
+bench: $(BENCH_READY) ## All figures over ITEMS, SEED and NORMS (1000000, 7, heavy): some twenty minutes.
 	PYTHONPATH=.:gen $(BIN)/python -m bench.run --items $(ITEMS) --seed $(SEED) --norms $(NORMS) $(if $(FIRST),--first)
 
 bench-quick: $(BENCH_READY) ## The same over 30,000 items in under 3 minutes: for a look, not for a claim.

@@ -1,6 +1,6 @@
 """The bench: every scenario in one run, a table beside what is to be reached, and a file in bench/results.
 
-make bench                                          # a million items, some ten minutes
+make bench                                          # a million items, some twenty minutes
 make bench FIRST=1                                  # before all other work on this machine; needs root
 make bench ITEMS=200000 NORMS=equal SEED=11
 make bench-quick                                    # under three minutes: for a look, not for a claim
