@@ -28,7 +28,6 @@ async def rank_items(
     catalogue = engine.catalogue
     item_ids = list(dict.fromkeys(request.item_ids))
     found, revision = catalogue.find(item_ids), catalogue.revision
-    _touch(found[found >= 0], engine.models.current)
     watch.lap("eligibility")
     profile, degradations = await reading
     if catalogue.revision != revision:
@@ -53,13 +52,6 @@ async def rank_items(
     body = items + rest.SerializeToString()
     watch.lap("answer")
     return Answer(body, degradations)
-
-
-def _touch(keys: NDArray[np.int32], model: LoadedModel | None) -> None:
-    """Has memory bring what the candidates (k,) will be scored by: they lie anywhere in the model."""
-    if model is not None:
-        rows = model.rows_of(keys)
-        model.arrays.factors[rows[rows >= 0]].sum()
 
 
 def _scores(
