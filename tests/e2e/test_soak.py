@@ -13,7 +13,8 @@ import pytest
 
 from bench.load.answer import OK, TIMED_OUT
 from bench.options import Options
-from bench.soak import Pace, Sample, Soaked, soak
+from bench.soak import Pace, soak
+from bench.soaked import Sample, Soaked
 
 SHORT = Pace(seconds=120.0, swap_period_s=20.0, pause_period_s=10.0)
 MIB = 1024 * 1024

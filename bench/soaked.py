@@ -1,0 +1,92 @@
+"""What a soak has shown, and what of it ought not to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from bench.load.answer import OK
+
+PART: Final = 1 / 4  # of the samples after the first swap: the first of them are compared with the last
+GROWTH_MAX: Final = 0.05  # of resident memory
+SHOWN_EVERY: Final = 60  # samples: one a minute
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at the serving process."""
+
+    time_s: float  # since the start of the load
+    resident_bytes: int
+    descriptors: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Soaked:
+    """What a run has shown."""
+
+    seconds: float
+    rate_per_s: float
+    statuses: dict[str, int]  # of the load's calls
+    latency_ms: list[dict[str, float]]  # of each run of the load
+    change_count: int  # items that were upserted, and deleted again
+    swap_count: int
+    pause_count: int
+    errors: list[str]  # of those who change things
+    samples: list[Sample]
+    settled_s: float  # when the first swap was over
+
+    @property
+    def failed_count(self) -> int:
+        """Calls that got no answer."""
+        return sum(count for status, count in self.statuses.items() if status != OK)
+
+    @property
+    def growth(self) -> float:
+        """Resident memory at the end over that after the first swap, less 1: medians of parts of the samples."""
+        first, last = (np.median([each.resident_bytes for each in part]) for part in self._parts())
+        return float(last / first) - 1
+
+    @property
+    def leaked_descriptors(self) -> int:
+        """How many more are open at the end, at the least, than were after the first swap, at the most."""
+        return self._more(lambda sample: sample.descriptors)
+
+    @property
+    def leaked_threads(self) -> int:
+        """The same of threads."""
+        return self._more(lambda sample: sample.threads)
+
+    def _more(self, of: Callable[[Sample], int]) -> int:
+        first, last = self._parts()
+        return max(0, min(map(of, last)) - max(map(of, first)))
+
+    def _parts(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
+        after = [sample for sample in self.samples if sample.time_s >= self.settled_s]
+        count = max(1, round(len(after) * PART))
+        return after[:count], after[-count:]
+
+    def faults(self) -> list[str]:
+        """What ought not to be; empty if all is well."""
+        found = list(self.errors)
+        if self.failed_count:
+            found.append(f"{self.failed_count} calls failed: {self.statuses}")
+        if self.growth > GROWTH_MAX:
+            found.append(f"resident memory grew by {self.growth:.1%}")
+        if self.leaked_descriptors or self.leaked_threads:
+            found.append(f"{self.leaked_descriptors} descriptors and {self.leaked_threads} threads stayed")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, the figures first; of the samples one a minute."""
+        figures = {
+            "failed_count": self.failed_count, "growth": self.growth,
+            "leaked_descriptors": self.leaked_descriptors, "leaked_threads": self.leaked_threads,
+        }  # fmt: skip
+        return (
+            figures | asdict(self) | {"samples": [asdict(sample) for sample in self.samples[::SHOWN_EVERY]]}
+        )
