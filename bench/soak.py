@@ -21,16 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
-from reco.ranking.v1.model_service_pb2 import ActivateModelRequest, GetModelRequest
-from reco.ranking.v1.model_service_pb2_grpc import ModelServiceStub
-
 from bench.options import CACHE, Options, add_arguments, given
-from bench.processes import NotReadyError, Server, resident_bytes
+from bench.processes import NotReadyError, Server, roughly_resident_bytes
 from bench.scenarios.catalogue import TAG, Shop, shop_of
 from bench.scenarios.context import Context, Timing, cores, finish
 from bench.scenarios.speed import LOAD_SHARE, slim
-from bench.scenarios.swap import two_versions
+from bench.scenarios.swap import swap_to, two_versions
 from bench.soaked import Sample, Soaked
 from bench.system import System, running
 from runtime.errors import RecoError
@@ -99,7 +95,7 @@ def _soaked(context: Context, server: Server, shop: Shop, pace: Pace, rate: floa
     settled_s: list[float] = []
 
     def swap(count: int) -> None:
-        _swap(server, versions[(count + 1) % 2], pace.swap_period_s)
+        swap_to(server, versions[(count + 1) % 2], pace.swap_period_s)
         settled_s.append(time.monotonic() - start_s)
 
     versions = two_versions(context)
@@ -120,7 +116,7 @@ def _soaked(context: Context, server: Server, shop: Shop, pace: Pace, rate: floa
     for doer in doers:
         doer.end()
     if swaps.count % 2:  # the first one answers again in the next run
-        _swap(server, versions[0], pace.swap_period_s)
+        swap_to(server, versions[0], pace.swap_period_s)
     return Soaked(
         seconds=pace.seconds,
         rate_per_s=rate,
@@ -133,17 +129,6 @@ def _soaked(context: Context, server: Server, shop: Shop, pace: Pace, rate: floa
         samples=samples,
         settled_s=settled_s[0] if settled_s else 0.0,
     )
-
-
-def _swap(server: Server, version: str, wait_s: float) -> None:
-    with grpc.insecure_channel(server.address) as channel:
-        models: Any = ModelServiceStub(channel)  # type: ignore[arg-type]  # the stubs know asyncio's channels alone
-        models.ActivateModel(ActivateModelRequest(version=version), timeout=CALL_WAIT_S_MAX)
-        deadline_s = time.monotonic() + wait_s
-        while not models.GetModel(GetModelRequest(version=version), timeout=CALL_WAIT_S_MAX).model.loaded:
-            if time.monotonic() > deadline_s:
-                raise RuntimeError(f"the model was not swapped within {wait_s:.0f} s")
-            time.sleep(SAMPLE_PERIOD_S / 4)
 
 
 def _pause(system: System) -> None:
@@ -163,7 +148,7 @@ def _sample(server: Server, start_s: float) -> Sample:
         with suppress(FileNotFoundError):
             descriptors += _count(Path(f"/proc/{pid}/fd"))
             threads += _count(Path(f"/proc/{pid}/task"))
-    return Sample(time.monotonic() - start_s, resident_bytes(server.pids), descriptors, threads)
+    return Sample(time.monotonic() - start_s, roughly_resident_bytes(server.pids), descriptors, threads)
 
 
 def _count(folder: Path) -> int:

@@ -58,6 +58,15 @@ def postgres(postgres_server: EmbeddedPostgres) -> Iterator[str]:
 
 
 @pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's account may enter (pytest's own it may not)."""
+    made = Path(tempfile.mkdtemp(prefix="reco-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
 async def redis(valkey: str) -> AsyncIterator[Redis]:
     """A client of an empty Valkey, without retries of its own."""
     async with connect(valkey, retries_max=0) as client:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from reco.ranking.v1.model_service_pb2_grpc import ModelServiceStub
 
 import bundle
 from bench.load.answer import OK
-from bench.processes import Server, resident_bytes
+from bench.processes import Server, roughly_resident_bytes
 from bench.scenarios.context import Context, Found, finish
 from bench.scenarios.rounds import median
 from bench.scenarios.speed import LOAD_SHARE, at_rate, slim
@@ -48,25 +49,20 @@ def swap(context: Context, server: Server) -> Found:
 
 
 def _round(context: Context, server: Server, versions: tuple[str, str], rate: float) -> dict[str, Any]:
-    before = resident_bytes(server.pids)
+    before = roughly_resident_bytes(server.pids)
     calm = at_rate(context, f"grpc://{server.address}", rate)
     load = context.start_load("open", f"grpc://{server.address}", rate=round(rate, 1))
     took_s: list[float] = []
     peak = before
-    with grpc.insecure_channel(server.address) as channel:
-        models: Any = ModelServiceStub(channel)  # type: ignore[arg-type]  # the stubs know asyncio's channels alone
-        while load.poll() is None:
-            turn = versions[(len(took_s) + 1) % 2]
-            start_s = time.monotonic()
-            models.ActivateModel(ActivateModelRequest(version=turn), timeout=CALL_WAIT_S_MAX)
-            while not models.GetModel(GetModelRequest(version=turn), timeout=CALL_WAIT_S_MAX).model.loaded:
-                peak = max(peak, resident_bytes(server.pids))
-                if time.monotonic() - start_s > SWAP_WAIT_S_MAX:
-                    raise RuntimeError(f"the model was not swapped within {SWAP_WAIT_S_MAX:.0f} s")
-                time.sleep(TICK_S)
-            took_s.append(time.monotonic() - start_s)
-        if len(took_s) % 2:  # the first one answers again when the round is over
-            models.ActivateModel(ActivateModelRequest(version=versions[0]), timeout=CALL_WAIT_S_MAX)
+
+    def look() -> None:
+        nonlocal peak
+        peak = max(peak, roughly_resident_bytes(server.pids))
+
+    while load.poll() is None:
+        took_s.append(swap_to(server, versions[(len(took_s) + 1) % 2], SWAP_WAIT_S_MAX, look))
+    if len(took_s) % 2:  # the first one answers again when the round is over
+        swap_to(server, versions[0], SWAP_WAIT_S_MAX)
     swapping = slim(finish(load))
     p99s = [run["latency_ms"].get("p99") for run in (swapping, calm)]
     return {
@@ -78,6 +74,20 @@ def _round(context: Context, server: Server, versions: tuple[str, str], rate: fl
         "calm": calm,
         "swapping": swapping,
     }
+
+
+def swap_to(server: Server, version: str, wait_s: float, look: Callable[[], None] = lambda: None) -> float:
+    """Activates a model and waits until the server answers with it, `look`ing meanwhile; returns the seconds. Raises RuntimeError."""
+    start_s = time.monotonic()
+    with grpc.insecure_channel(server.address) as channel:
+        models: Any = ModelServiceStub(channel)  # type: ignore[arg-type]  # the stubs know asyncio's channels alone
+        models.ActivateModel(ActivateModelRequest(version=version), timeout=CALL_WAIT_S_MAX)
+        while not models.GetModel(GetModelRequest(version=version), timeout=CALL_WAIT_S_MAX).model.loaded:
+            look()
+            if time.monotonic() - start_s > wait_s:
+                raise RuntimeError(f"the model was not swapped within {wait_s:.0f} s")
+            time.sleep(TICK_S)
+    return time.monotonic() - start_s
 
 
 def two_versions(context: Context) -> tuple[str, str]:

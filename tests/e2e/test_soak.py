@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,20 +17,11 @@ SHORT = Pace(seconds=120.0, swap_period_s=20.0, pause_period_s=10.0)
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def cache() -> Iterator[Path]:
-    """A folder that PostgreSQL's account may enter (pytest's own it may not)."""
-    made = Path(tempfile.mkdtemp(prefix="reco-soak-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
-
-
 def test_soak_when_everything_happens_at_once_fails_no_call_and_keeps_nothing(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", f".{os.pathsep}gen")
-    found = soak(Options(2_000, 16, 300), SHORT, cache)
+    found = soak(Options(2_000, 16, 300), SHORT, open_folder)
     assert found.faults() == []
     assert found.statuses[OK] > 1_000
     assert found.swap_count >= 3

@@ -6,12 +6,9 @@ import importlib.util
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,21 +25,12 @@ NEED_PEERS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def cache() -> Iterator[Path]:
-    """A folder that PostgreSQL's account may enter (pytest's own it may not)."""
-    made = Path(tempfile.mkdtemp(prefix="reco-bench-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
-
-
 def test_bench_when_run_at_its_smallest_has_every_figure(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", f".{os.pathsep}gen")
     has_peers = all(importlib.util.find_spec(name) for name in ("hnswlib", "fastapi"))
-    found = run.measure(TINY_OPTIONS, TINY, cache=cache)
+    found = run.measure(TINY_OPTIONS, TINY, cache=open_folder)
     result = results.result(
         TINY_OPTIONS, True, False, datetime.now(UTC), found.metrics, found.details, found.skipped, found.warnings(), 1.0
     )  # fmt: skip
