@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Any
 from bench.options import CACHE, Options, add_arguments, given
 from bench.processes import NotReadyError, Server, roughly_resident_bytes
 from bench.scenarios.catalogue import TAG, Shop, shop_of
-from bench.scenarios.context import Context, Timing, cores, finish
+from bench.scenarios.context import Context, Timing, cores
 from bench.scenarios.speed import LOAD_SHARE, slim
 from bench.scenarios.swap import swap_to, two_versions
 from bench.soaked import Sample, Soaked
@@ -49,6 +48,7 @@ class Pace:
     seconds: float = SECONDS
     swap_period_s: float = SWAP_PERIOD_S
     pause_period_s: float = PAUSE_PERIOD_S
+    load_share: float = LOAD_SHARE  # of saturation
 
 
 class Doer(threading.Thread):
@@ -85,7 +85,8 @@ def soak(options: Options, pace: Pace, cache: Path = CACHE) -> Soaked:
         ingest = stack.enter_context(system.ingest({load_core}))
         shop = stack.enter_context(shop_of(ingest, [server]))
         target = f"grpc://{server.address}"
-        rate = LOAD_SHARE * context.load("closed", target, callers=SATURATION_CALLERS)["achieved_per_s"]
+        context.watched |= {"server": server.pids, "ingest": ingest.pids}
+        rate = pace.load_share * context.load("closed", target, callers=SATURATION_CALLERS)["achieved_per_s"]
         return _soaked(context, server, shop, pace, rate)
 
 
@@ -109,10 +110,8 @@ def _soaked(context: Context, server: Server, shop: Shop, pace: Pace, rate: floa
     runs: list[dict[str, Any]] = []
     while (left_s := start_s + pace.seconds - time.monotonic()) > 0:
         seconds = max(1.0, min(LOAD_S_MAX, left_s))
-        load = context.start_load(
-            "open", f"grpc://{server.address}", rate=round(rate, 1), seconds=round(seconds, 1)
-        )
-        runs.append(slim(finish(load)))
+        options: dict[str, Any] = {"rate": round(rate, 1), "seconds": round(seconds, 1)}
+        runs.append(slim(context.load("open", f"grpc://{server.address}", **options)))
     for doer in doers:
         doer.end()
     if swaps.count % 2:  # the first one answers again in the next run
@@ -120,8 +119,7 @@ def _soaked(context: Context, server: Server, shop: Shop, pace: Pace, rate: floa
     return Soaked(
         seconds=pace.seconds,
         rate_per_s=rate,
-        statuses=dict(sum((Counter(run["statuses"]) for run in runs), Counter())),
-        latency_ms=[run["latency_ms"] for run in runs],
+        runs=[{name: run[name] for name in ("statuses", "latency_ms", "machine")} for run in runs],
         change_count=changes.count * CHANGE_COUNT,
         swap_count=swaps.count,
         pause_count=pauses.count,
@@ -175,11 +173,10 @@ def main() -> int:
     plain = found.to_json()
     if arguments.out:
         arguments.out.write_text(json.dumps(plain, indent=1))
-    for name in (
-        "seconds", "rate_per_s", "statuses", "change_count", "swap_count", "pause_count", "failed_count", "growth",
-        "leaked_descriptors", "leaked_threads",
-    ):  # fmt: skip
-        print(f"{name:<20} {plain[name]}")
+    for name, value in plain.items():
+        if name not in ("runs", "samples", "errors"):
+            print(f"{name:<20} {value}")
+    print(f"{'others_share':<20} {found.others_share:.3f}")
     for fault in found.faults():
         print(f"FAULT: {fault}")
     return 1 if found.faults() else 0

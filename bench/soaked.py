@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -31,14 +32,20 @@ class Soaked:
 
     seconds: float
     rate_per_s: float
-    statuses: dict[str, int]  # of the load's calls
-    latency_ms: list[dict[str, float]]  # of each run of the load
+    runs: list[
+        dict[str, Any]
+    ]  # of the load, one after the other: each run's statuses, latency_ms, and machine: who had which core
     change_count: int  # items that were upserted, and deleted again
     swap_count: int
     pause_count: int
     errors: list[str]  # of those who change things
     samples: list[Sample]
     settled_s: float  # when the first swap was over
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """How the load's calls ended, all runs together."""
+        return dict(sum((Counter(run["statuses"]) for run in self.runs), Counter[str]()))
 
     @property
     def failed_count(self) -> int:
@@ -53,7 +60,7 @@ class Soaked:
 
     @property
     def leaked_descriptors(self) -> int:
-        """How many more are open at the end, at the least, than were after the first swap, at the most."""
+        """How many more are open in the last part, at the least, than in the first half after the first swap, at the most."""
         return self._more(lambda sample: sample.descriptors)
 
     @property
@@ -61,20 +68,31 @@ class Soaked:
         """The same of threads."""
         return self._more(lambda sample: sample.threads)
 
+    @property
+    def others_share(self) -> float:
+        """What processes of others took of all cores, the most of any run: with much of it, calls that failed say little."""
+        return max((run["machine"]["others"] for run in self.runs), default=0.0)
+
     def _more(self, of: Callable[[Sample], int]) -> int:
-        first, last = self._parts()
-        return max(0, min(map(of, last)) - max(map(of, first)))
+        # Pools make their few threads one by one, when they need them: what goes on growing in the second half is a leak.
+        after, (_, last) = self._after(), self._parts()
+        return max(0, min(map(of, last)) - max(map(of, after[: max(1, len(after) // 2)])))
 
     def _parts(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
-        after = [sample for sample in self.samples if sample.time_s >= self.settled_s]
+        after = self._after()
         count = max(1, round(len(after) * PART))
         return after[:count], after[-count:]
+
+    def _after(self) -> list[Sample]:
+        return [sample for sample in self.samples if sample.time_s >= self.settled_s]
 
     def faults(self) -> list[str]:
         """What ought not to be; empty if all is well."""
         found = list(self.errors)
         if self.failed_count:
-            found.append(f"{self.failed_count} calls failed: {self.statuses}")
+            found.append(
+                f"{self.failed_count} calls failed: {self.statuses}; others took up to {self.others_share:.0%}"
+            )
         if self.growth > GROWTH_MAX:
             found.append(f"resident memory grew by {self.growth:.1%}")
         if self.leaked_descriptors or self.leaked_threads:
@@ -84,7 +102,7 @@ class Soaked:
     def to_json(self) -> dict[str, Any]:
         """Plain values, the figures first; of the samples one a minute."""
         figures = {
-            "failed_count": self.failed_count, "growth": self.growth,
+            "statuses": self.statuses, "failed_count": self.failed_count, "growth": self.growth,
             "leaked_descriptors": self.leaked_descriptors, "leaked_threads": self.leaked_threads,
         }  # fmt: skip
         return (

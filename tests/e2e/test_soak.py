@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,8 @@ from bench.options import Options
 from bench.soak import Pace, soak
 from bench.soaked import Sample, Soaked
 
-SHORT = Pace(seconds=120.0, swap_period_s=20.0, pause_period_s=10.0)
+# Less than half of saturation: tests run where others work, too, and then a call that is refused is no fault.
+SHORT = Pace(seconds=120.0, swap_period_s=20.0, pause_period_s=10.0, load_share=0.15)
 MIB = 1024 * 1024
 
 
@@ -32,7 +34,11 @@ def test_soak_when_everything_happens_at_once_fails_no_call_and_keeps_nothing(
 def flat(count: int = 40) -> Soaked:
     """A run in which nothing grew."""
     samples = [Sample(float(i), 100 * MIB + i % 3, 20 + i % 2, 8) for i in range(count)]
-    return Soaked(float(count), 100.0, {OK: 4_000}, [{"p99": 1.0}], 100, 2, 3, [], samples, 10.0)
+    return Soaked(float(count), 100.0, [run({OK: 2_000}), run({OK: 2_000})], 100, 2, 3, [], samples, 10.0)
+
+
+def run(statuses: dict[str, int]) -> dict[str, Any]:
+    return {"statuses": statuses, "latency_ms": {"p99": 1.0}, "machine": {"others": 0.01}}
 
 
 def test_faults_when_nothing_grew_are_none() -> None:
@@ -40,9 +46,9 @@ def test_faults_when_nothing_grew_are_none() -> None:
 
 
 def test_faults_when_memory_grows_before_the_first_swap_only_are_none() -> None:
-    run = flat()
-    early = [replace(sample, resident_bytes=50 * MIB) for sample in run.samples[:10]]
-    assert replace(run, samples=early + run.samples[10:]).faults() == []
+    soaked = flat()
+    early = [replace(sample, resident_bytes=50 * MIB) for sample in soaked.samples[:10]]
+    assert replace(soaked, samples=early + soaked.samples[10:]).faults() == []
 
 
 @pytest.mark.parametrize(
@@ -54,12 +60,14 @@ def test_faults_when_memory_grows_before_the_first_swap_only_are_none() -> None:
     ],
 )  # fmt: skip
 def test_faults_when_something_grows_name_it(change: object, says: str) -> None:
-    run = flat()
-    grown = replace(run, samples=[change(sample) for sample in run.samples])  # type: ignore[operator]
+    soaked = flat()
+    grown = replace(soaked, samples=[change(sample) for sample in soaked.samples])  # type: ignore[operator]
     assert says in " ".join(grown.faults())
 
 
 def test_faults_when_calls_or_changes_failed_tell_them() -> None:
-    faults = replace(flat(), statuses={OK: 10, TIMED_OUT: 2}, errors=["RuntimeError: no swap"]).faults()
+    faults = replace(
+        flat(), runs=[run({OK: 10}), run({OK: 3, TIMED_OUT: 2})], errors=["RuntimeError: no swap"]
+    ).faults()
     assert faults[0] == "RuntimeError: no swap"
     assert faults[1].startswith("2 calls failed")
