@@ -58,7 +58,7 @@ bench: $(BENCH_READY) ## All figures over ITEMS, SEED and NORMS (1000000, 7, hea
 bench-quick: $(BENCH_READY) ## The same over 30,000 items in under 3 minutes: for a look, not for a claim.
 	PYTHONPATH=.:gen $(BIN)/python -m bench.run --quick --items $(ITEMS) --seed $(SEED) --norms $(NORMS) $(if $(FIRST),--first)
 
-soak: $(BENCH_READY) ## Everything at once for SOAK_S seconds (1800): what fails, grows or leaks.
+soak: $(READY) ## Everything at once for SOAK_S seconds (1800): what fails, grows or leaks.
 	PYTHONPATH=.:gen $(BIN)/python -m bench.soak --items $(SOAK_ITEMS) --seed $(SEED) --norms $(NORMS) --seconds $(SOAK_S)
 
 bench-report: $(BENCH_READY) ## Draw the newest result: latency over rate, recall over latency, cost by stage.

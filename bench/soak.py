@@ -27,7 +27,7 @@ from bench.scenarios.context import Context, Timing, cores
 from bench.scenarios.speed import LOAD_SHARE, slim
 from bench.scenarios.swap import swap_to, two_versions
 from bench.soaked import Sample, Soaked
-from bench.system import System, running
+from bench.system import running
 from runtime.errors import RecoError
 
 SECONDS = 1_800.0
@@ -101,7 +101,7 @@ def _soaked(context: Context, server: Server, shop: Shop, pace: Pace, rate: floa
 
     versions = two_versions(context)
     swaps = Doer(swap, pace.swap_period_s)
-    pauses = Doer(lambda _: _pause(context.system), pace.pause_period_s)
+    pauses = Doer(lambda _: context.system.pause_redis(PAUSE_MS), pace.pause_period_s)
     changes = Doer(lambda count: _change(shop, count), CHANGE_PERIOD_S)
     looks = Doer(lambda _: samples.append(_sample(server, start_s)), SAMPLE_PERIOD_S)
     doers = (swaps, pauses, changes, looks)
@@ -127,11 +127,6 @@ def _soaked(context: Context, server: Server, shop: Shop, pace: Pace, rate: floa
         samples=samples,
         settled_s=settled_s[0] if settled_s else 0.0,
     )
-
-
-def _pause(system: System) -> None:
-    with system.redis() as redis:
-        redis.execute_command("CLIENT", "PAUSE", PAUSE_MS, "ALL")
 
 
 def _change(shop: Shop, count: int) -> None:

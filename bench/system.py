@@ -89,6 +89,11 @@ class System:
             time.sleep(0.1)
         return path.exists()
 
+    def pause_redis(self, ms: int) -> None:
+        """From now on the store of profiles takes no command for `ms`; returns at once."""
+        with self.redis() as redis:
+            redis.execute_command("CLIENT", "PAUSE", ms, "ALL")
+
     def redis(self) -> Redis:
         """A client of the store of profiles."""
         return Redis.from_url(self.settings.redis_url, socket_timeout=loading.REDIS_WAIT_S_MAX)

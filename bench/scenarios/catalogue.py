@@ -94,6 +94,7 @@ def _has(answer: RecommendResponse, item_id: str) -> bool:
 
 @contextmanager
 def shop_of(ingest: Server, servers: Sequence[Server]) -> Iterator[Shop]:
+    """The shop of an ingest server and of serving processes; its channels are closed at the end."""
     with ExitStack() as stack:
         channels: list[Any] = [  # the stubs know those of grpc.aio alone
             stack.enter_context(grpc.insecure_channel(each.address)) for each in (ingest, *servers)

@@ -89,14 +89,14 @@ class Context:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
 
 
-def finish(process: subprocess.Popen[str], wait_s: float = LOAD_WAIT_S_MAX) -> dict[str, Any]:
+def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     """The answer of a run of bench.load. Raises RuntimeError with what it said."""
     try:
-        output, errors = process.communicate(timeout=wait_s)
+        output, errors = process.communicate(timeout=LOAD_WAIT_S_MAX)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        raise RuntimeError(f"the load did not end within {wait_s:.0f} s") from None
+        raise RuntimeError(f"the load did not end within {LOAD_WAIT_S_MAX:.0f} s") from None
     if process.returncode != 0:
         raise RuntimeError((errors.strip().splitlines() or ["the load ended without a word"])[-1])
     found: dict[str, Any] = json.loads(output)

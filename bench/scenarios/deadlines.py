@@ -45,10 +45,8 @@ def deadlines(context: Context, server: Server) -> Found:
 
 def _paused(context: Context, ranking: Any) -> dict[str, float]:
     """One pause: answers without a profile while it lasts, and the seconds after it until one has it again."""
-    with context.system.redis() as redis:
-        start_s = time.monotonic()
-        redis.execute_command("CLIENT", "PAUSE", PAUSE_MS, "ALL")
-    end_s = start_s + PAUSE_MS / 1000
+    context.system.pause_redis(PAUSE_MS)
+    end_s = time.monotonic() + PAUSE_MS / 1000
     without = 0
     while time.monotonic() < end_s:
         without += not _has_profile(ranking)

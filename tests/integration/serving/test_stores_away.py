@@ -25,7 +25,7 @@ from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 from serving import limits
 from serving.catalogue_file import MANIFEST, CatalogueFile
 from serving.limits import CALL_MS_DEFAULT
-from tests.integration.serving.conftest import ITEM_COUNT, NOW_S, REPOSITORY, World, insert_items
+from tests.integration.serving.conftest import ITEM_COUNT, NOW_S, REPOSITORY, Client, World, insert_items
 from tests.integration.serving.models import make_model
 from tests.integration.serving.test_recommend import ids, refusal
 
@@ -83,6 +83,15 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(POLL_S)
 
 
+async def until_whole(client: Client, request: RecommendRequest, timeout_s: float | None = None) -> None:
+    """Until an answer lacks nothing."""
+
+    async def whole() -> bool:
+        return not (await client.ranking.Recommend(request, timeout=timeout_s)).degradations
+
+    await until(whole)
+
+
 async def test_recommend_when_redis_is_killed_answers_degraded_and_recovers(
     stores: Stores, fragile: World
 ) -> None:
@@ -98,11 +107,7 @@ async def test_recommend_when_redis_is_killed_answers_degraded_and_recovers(
         inline = RecommendRequest(user_id="ann", page_size=10, recent_events=[InlineEvent(item_id="i0")])
         assert "i0" not in ids(await client.ranking.Recommend(inline))
         stores.valkey.start()
-
-        async def whole() -> bool:
-            return not (await client.ranking.Recommend(request)).degradations
-
-        await until(whole)
+        await until_whole(client, request)
         assert (await client.ranking.Recommend(request)).items == before.items
 
 
@@ -129,11 +134,7 @@ async def test_recommend_when_redis_is_paused_answers_within_the_deadline_and_re
         await fragile.redis.execute_command("CLIENT", "PAUSE", PAUSE_MS, "ALL")  # type: ignore[no-untyped-call]
         degraded = await client.ranking.Recommend(request, timeout=TIMEOUT_S)
         assert degraded.degradations == [Degradation.DEGRADATION_PROFILE_UNAVAILABLE]
-
-        async def whole() -> bool:
-            return not (await client.ranking.Recommend(request, timeout=TIMEOUT_S)).degradations
-
-        await until(whole)
+        await until_whole(client, request, TIMEOUT_S)
         assert (await client.ranking.Recommend(request)).items == before.items
 
 
