@@ -19,7 +19,7 @@ from runtime.clock import Clock
 from runtime.errors import RecoError
 from runtime.postgres import DATABASE, Pool, postgres_errors
 from serving import limits
-from serving.background import SOON_NICE, Background
+from serving.background import LAST_NICE, SOON_NICE, Background
 from serving.catalogue import Catalogue, ItemRow
 from serving.catalogue_file import CatalogueFile, Half, Origin, Snapshot
 from serving.removals import Removals
@@ -67,6 +67,7 @@ class CatalogueFollower:
         self._wanted = asyncio.Event()
         self._removals = Removals()
         self._thread = Background("catalogue", SOON_NICE)
+        self._last = Background("catalogue-file", LAST_NICE)  # nobody waits for a snapshot
 
     @property
     def catalogue(self) -> Catalogue:
@@ -127,7 +128,7 @@ class CatalogueFollower:
         origin = self._origin
         if origin is None or not self._can_mark or not self._catalogue.size:
             return
-        if await asyncio.to_thread(self._file.is_recent, origin.database, self._clock.time_s()):
+        if await self._last.run(self._file.is_recent, origin.database, self._clock.time_s()):
             return
         with self._file.writing() as half:
             if half is not None:
@@ -141,13 +142,13 @@ class CatalogueFollower:
             if origin is None:
                 return
             taken_s = self._clock.time_s()
-            await asyncio.to_thread(half.write, self._catalogue.parts())
+            await self._thread.run(half.write, self._catalogue.parts())  # changes wait for it
         marker = str(uuid.uuid4())
         async with asyncio.timeout(limits.FOLLOW_S_MAX):
             with postgres_errors():
                 async with self._pool.connection() as connection:
                     await connection.execute(_MARK, (limits.CATALOG_MARKER_DAYS_MAX, marker))
-        await asyncio.to_thread(half.publish, origin, marker, taken_s)
+        await self._last.run(half.publish, origin, marker, taken_s)
         self._saved_count = count
 
     async def _read_file(self) -> Snapshot | None:

@@ -98,7 +98,7 @@ class EligibilityCache:
         kept = reversed(self._kept.items())
         for text in [each.filter_text for name, each in kept if name[0] == version]:
             if not self._is_ready(model, text):
-                await self._start(model, text)
+                await self._start(model, text, self._last)  # nobody waits for it: the model before answers
 
     def forget_model(self, model: LoadedModel) -> None:
         """Lets go of a model that answers no more, and of what was derived for it."""
@@ -145,14 +145,17 @@ class EligibilityCache:
         keys = self._catalogue.changes_since(kept.revision)
         return keys is not None and len(keys) <= limits.CATCH_UP_COUNT_MAX
 
-    def _start(self, model: LoadedModel | None, filter_text: str) -> asyncio.Task[None]:
+    def _start(
+        self, model: LoadedModel | None, filter_text: str, thread: Background | None = None
+    ) -> asyncio.Task[None]:
         """One derivation of a filter at a time, whoever asks for it; it goes on when they no longer wait."""
         name = _name_of(model, filter_text)
         task = self._going.get(name)
         if task is None:
             has = self.bitmaps.has(filter_text)
             source = self.bitmaps.of(filter_text).copy() if has else self.bitmaps.unfilled(filter_text)
-            task = asyncio.create_task(self._derive(source, View.of(self._catalogue), model, filter_text))
+            work = self._derive(thread or self._soon, source, View.of(self._catalogue), model, filter_text)
+            task = asyncio.create_task(work)
             self._going[name] = task
             task.add_done_callback(lambda _: self._going.pop(name, None))
         return task
@@ -170,9 +173,14 @@ class EligibilityCache:
         self.bitmaps.keep(filter_text, await self._soon.run(source.filled))
 
     async def _derive(
-        self, source: Bitmap | Unfilled, view: View, model: LoadedModel | None, filter_text: str
+        self,
+        thread: Background,
+        source: Bitmap | Unfilled,
+        view: View,
+        model: LoadedModel | None,
+        filter_text: str,
     ) -> None:
-        bitmap, kept = await self._soon.run(derive, source, view, model, filter_text)
+        bitmap, kept = await thread.run(derive, source, view, model, filter_text)
         if source is not bitmap:
             self.bitmaps.keep(filter_text, bitmap)
         name = _name_of(model, filter_text)
