@@ -20,7 +20,7 @@ from runtime.errors import StateError
 from runtime.postgres import Pool, open_pool
 from serving import limits
 from serving.catalogue import Catalogue
-from serving.catalogue_file import MANIFEST, CatalogueFile, Origin
+from serving.catalogue_file import MANIFEST, CatalogueFile, Half, Origin
 from serving.catalogue_follower import CatalogueFollower
 from tests.integration.serving.conftest import ITEM_COUNT, REPOSITORY, World, insert_items
 from tests.unit.serving.items import catalogue_of, item
@@ -267,6 +267,21 @@ async def test_write_when_the_catalogue_is_too_large_keeps_the_snapshot_before_a
 
     assert any("more than 1 bytes" in log.get("error", "") for log in logs)
     assert (folders(file), (file.path / MANIFEST).read_bytes()) == before
+
+
+async def test_save_is_flushed_and_summed_by_a_thread_that_gives_way_to_requests(
+    pool: Pool, file: CatalogueFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies: list[int] = []
+    publish = Half.publish
+
+    def seen(half: Half, origin: Origin, marker: str, taken_s: float) -> None:
+        policies.append(os.sched_getscheduler(0))  # of the calling thread
+        publish(half, origin, marker, taken_s)
+
+    monkeypatch.setattr(Half, "publish", seen)
+    await saved(pool, file)
+    assert policies == [os.SCHED_IDLE]
 
 
 async def test_save_writes_what_has_changed_once_a_period(
