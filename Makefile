@@ -85,6 +85,7 @@ lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.
 clean: ## Remove what was built here; data/ stays.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 
+# --no-deps: the lock is whole, and pip's own resolver asks for a newer "coverage[toml]" than it pins once there is one.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed, $(PYTHON) is older. Debian, Ubuntu: sudo apt-get install -y python3. Or: make PYTHON=/path/to/python3.12" >&2; exit 1; }
@@ -92,7 +93,7 @@ $(READY): requirements.lock pyproject.toml
 	  { echo "Python's venv module is missing. Debian, Ubuntu: sudo apt-get install -y python3-venv" >&2; exit 1; }
 	@echo "Setting up $(VENV): some minutes the first time."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -102,7 +103,7 @@ $(BENCH_READY): $(READY) requirements-bench.lock
 	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' || \
 	  { echo "Python's headers are missing (hnswlib is built from source). Debian, Ubuntu: sudo apt-get install -y python3-dev; Fedora, Rocky: sudo dnf install -y python3-devel" >&2; exit 1; }
 	@echo "Setting up what the bench needs beside it."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
 .PHONY: help up test check unit properties evaluate latency bench soak bench-quick bench-report gen format docs lock clean
