@@ -81,10 +81,11 @@ def pin(pid: int | None, cores: set[int] | None) -> None:
 def family(pid: int) -> list[int]:
     """A process and all that it has started."""
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            for child in (task / "children").read_text().split():
-                found += family(int(child))
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                for child in (task / "children").read_text().split():
+                    found += family(int(child))
     return found
 
 

@@ -19,7 +19,7 @@ from redis import Redis
 import bench.data
 from bench import loading, trending
 from bench.options import CACHE, Options, add_arguments, given
-from bench.processes import NotReadyError, Server, answers, free_port, pin, serves, started
+from bench.processes import NotReadyError, Server, answers, family, free_port, pin, serves, started
 from runtime.errors import RecoError
 from runtime.settings import Settings, load_settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
@@ -35,17 +35,24 @@ REWRITE_WAIT_S_MAX = 120.0
 class System:
     """Stores that run and are full. Use `running`."""
 
-    def __init__(self, options: Options, settings: Settings, valkey: EmbeddedValkey) -> None:
+    def __init__(
+        self, options: Options, settings: Settings, valkey: EmbeddedValkey, postgres: EmbeddedPostgres
+    ) -> None:
         self.options = options
         self.settings = settings
         self.dataset = bench.data.load(options)
-        self._valkey = valkey
+        self._valkey, self._postgres = valkey, postgres
         self._count = 0
 
     @property
     def valkey_pids(self) -> list[int]:
         """The store that answers profiles."""
         return [self._valkey.pid] if self._valkey.pid else []
+
+    @property
+    def postgres_pids(self) -> list[int]:
+        """The record of truth, with a process for each connection."""
+        return family(self._postgres.pid) if self._postgres.pid else []
 
     def pin_valkey(self, cores: set[int]) -> None:
         """Moves the store that answers profiles."""
@@ -115,7 +122,7 @@ def running(options: Options, cache: Path = CACHE) -> Iterator[System]:
         trending.fill(dataset, redis_url)
         with Redis.from_url(redis_url, socket_timeout=loading.REDIS_WAIT_S_MAX) as redis:
             _settle(redis)
-        yield System(options, settings, valkey)
+        yield System(options, settings, valkey, postgres)
     finally:
         postgres.stop()
         valkey.stop()

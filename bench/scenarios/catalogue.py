@@ -43,10 +43,12 @@ def catalogue(context: Context, server: Server) -> Found:
     with ExitStack() as stack:
         second = stack.enter_context(context.system.serving({context.load_core}))
         ingest = stack.enter_context(context.system.ingest({context.load_core}))
+        context.watched |= {"second": second.pids, "ingest": ingest.pids}
         shop = stack.enter_context(shop_of(ingest, [server, second]))
         samples = [_come_and_go(shop, i) for i in range(max(5, round(context.timing.calls * SAMPLE_SHARE)))]
         churn = _under_load(context, server, shop)
         after = [_come_and_go(shop, i) for i in range(5)]
+    del context.watched["second"], context.watched["ingest"]
     visible = [sample["visible_s"] for sample in samples]
     everything = [*samples, *churn["samples"], *after]
     metrics = {

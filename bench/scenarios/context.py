@@ -64,7 +64,8 @@ class Context:
         return found | {"machine": shares.between(first, shares.snapshot(self._ours()), used)}
 
     def _ours(self) -> dict[str, list[int]]:
-        return {"valkey": self.system.valkey_pids, **self.watched}
+        stores = {"valkey": self.system.valkey_pids, "postgres": self.system.postgres_pids}
+        return {"bench": [os.getpid()], **stores, **self.watched}
 
     def start_load(
         self, kind: str, *targets: str, core: int | None = None, **options: Any
