@@ -32,9 +32,7 @@ class Soaked:
 
     seconds: float
     rate_per_s: float
-    runs: list[
-        dict[str, Any]
-    ]  # of the load, one after the other: each run's statuses, latency_ms, and machine: who had which core
+    runs: list[dict[str, Any]]  # of the load, in order: statuses, latency_ms, machine (who had which core)
     change_count: int  # items that were upserted, and deleted again
     swap_count: int
     pause_count: int

@@ -66,7 +66,7 @@ class CatalogueFollower:
         self._turn = asyncio.Lock()  # two looks at once would apply changes out of order
         self._wanted = asyncio.Event()
         self._removals = Removals()
-        self._thread = Background("catalogue", SOON_NICE)
+        self._soon = Background("catalogue", SOON_NICE)
         self._last = Background("catalogue-file", LAST_NICE)  # nobody waits for a snapshot
 
     @property
@@ -142,7 +142,7 @@ class CatalogueFollower:
             if origin is None:
                 return
             taken_s = self._clock.time_s()
-            await self._thread.run(half.write, self._catalogue.parts())  # changes wait for it
+            await self._soon.run(half.write, self._catalogue.parts())  # changes wait for it
         marker = str(uuid.uuid4())
         async with asyncio.timeout(limits.FOLLOW_S_MAX):
             with postgres_errors():
@@ -230,7 +230,7 @@ class CatalogueFollower:
         target = Catalogue() if self._catalogue.size else self._catalogue
         row = await (await connection.execute("select max(key) from items")).fetchone()
         if row and row[0] is not None:
-            await self._thread.run(target.reserve, row[0] + 1)
+            await self._soon.run(target.reserve, row[0] + 1)
         await self._apply(connection, _ALL, target)
         if target is not self._catalogue:
             self._catalogue.adopt(target)
@@ -248,7 +248,7 @@ class CatalogueFollower:
 
     async def _work_ahead(self, catalogue: Catalogue, rows: list[ItemRow]) -> None:
         for work in catalogue.work_ahead(rows):
-            adopt = await self._thread.run(work)
+            adopt = await self._soon.run(work)
             if adopt is not None:
                 adopt()
 

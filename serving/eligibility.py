@@ -78,7 +78,9 @@ class EligibilityCache:
         Without a model it is done for the one that was asked for last. CallerError FILTER_INVALID.
         """
         model = model or self._model
-        tasks = [self._start(model, text) for text in filter_texts if not self._is_ready(model, text)]
+        tasks = [
+            self._start(model, text, self._soon) for text in filter_texts if not self._is_ready(model, text)
+        ]
         if tasks:
             done, _ = await asyncio.wait(tasks, timeout=max(0.0, budget_left_s))
             for task in done:
@@ -123,7 +125,7 @@ class EligibilityCache:
             if model is None or name[0] != model.version:
                 continue
             if kept.worn:
-                await self._start(model, kept.filter_text)
+                await self._start(model, kept.filter_text, self._soon)
                 return True
             if self._is_to_be_measured(kept, model):
                 await self._measure(name, kept, model)
@@ -145,16 +147,14 @@ class EligibilityCache:
         keys = self._catalogue.changes_since(kept.revision)
         return keys is not None and len(keys) <= limits.CATCH_UP_COUNT_MAX
 
-    def _start(
-        self, model: LoadedModel | None, filter_text: str, thread: Background | None = None
-    ) -> asyncio.Task[None]:
+    def _start(self, model: LoadedModel | None, filter_text: str, thread: Background) -> asyncio.Task[None]:
         """One derivation of a filter at a time, whoever asks for it; it goes on when they no longer wait."""
         name = _name_of(model, filter_text)
         task = self._going.get(name)
         if task is None:
             has = self.bitmaps.has(filter_text)
             source = self.bitmaps.of(filter_text).copy() if has else self.bitmaps.unfilled(filter_text)
-            work = self._derive(thread or self._soon, source, View.of(self._catalogue), model, filter_text)
+            work = self._derive(thread, source, View.of(self._catalogue), model, filter_text)
             task = asyncio.create_task(work)
             self._going[name] = task
             task.add_done_callback(lambda _: self._going.pop(name, None))
