@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
+S3_READY := $(VENV)/.s3-ready
 # The data set of `make bench`.
 ITEMS ?= 1000000
 SEED ?= 7
@@ -36,7 +37,7 @@ check: $(READY) ## Format, lint, types, import rules, contract.
 	$(BIN)/mypy
 	PYTHONPATH=.:gen $(BIN)/lint-imports
 
-unit: $(READY) ## All tests with coverage.
+unit: $(S3_READY) ## All tests with coverage.
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -q --durations=10
 	$(BIN)/coverage combine -q
@@ -81,6 +82,8 @@ lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.
 	  --no-emit-index-url --no-header --upgrade -o requirements.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra bench --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --constraint requirements.lock -o requirements-bench.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra s3 --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --constraint requirements.lock -o requirements-s3.lock
 
 clean: ## Remove what was built here; data/ stays.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
@@ -95,6 +98,11 @@ $(READY): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(S3_READY): $(READY) requirements-s3.lock
+	@echo "Setting up the S3-compatible server that tests start."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-s3.lock
 	@touch $@
 
 $(BENCH_READY): $(READY) requirements-bench.lock
