@@ -153,7 +153,7 @@ class Supervisor:
 def make_units(
     settings: Settings, valkey: EmbeddedValkey | None, postgres: EmbeddedPostgres | None
 ) -> tuple[list[Unit], list[Unit]]:
-    """The embedded stores, and the five processes, each in the order of starting."""
+    """The embedded stores, and the five processes (consumers may be several), each in the order of starting."""
     stores = [Unit("valkey", valkey)] if valkey else []
     stores += [Unit("postgres", postgres)] if postgres else []
     folder = settings.data_dir.resolve() / "processes"
@@ -162,9 +162,15 @@ def make_units(
     def unit(name: str, module: str, probe: Callable[[], bool]) -> Unit:
         return Unit(name, Process([module], folder / name, probe))
 
+    def consumer(index: int) -> Unit:
+        name = f"consumer-{index + 1}" if index else "consumer"
+        url = f"http://{host}:{base + (50 + index if index else 1)}/metrics"  # as in ingest/consumer_main.py
+        changed = {"RECO_CONSUMER_INDEX": str(index)}
+        return Unit(name, Process(["ingest.consumer_main"], folder / name, lambda: _answers(url), changed))
+
     return stores, [
         unit("ingest", "ingest", lambda: _serves(f"{host}:{settings.ingest_port}")),
-        unit("consumer", "ingest.consumer_main", lambda: _answers(f"http://{host}:{base + 1}/metrics")),
+        *(consumer(index) for index in range(settings.consumer_processes)),
         unit("ranking", "serving", lambda: _serves(f"{host}:{settings.ranking_port}")),
         unit("worker", "training.worker", lambda: _answers(f"http://{host}:{base + 3}/metrics")),
         unit("gateway", "gateway", lambda: _answers(f"http://{host}:{settings.gateway_port}/readyz")),
@@ -200,7 +206,8 @@ def check_ports(settings: Settings) -> None:
         settings.ranking_port: "RECO_RANKING_PORT",
     }
     further = range(base + 11, base + 10 + settings.ranking_processes)  # as in serving/__main__.py
-    wanted |= dict.fromkeys((*range(base, base + 4), *further), "RECO_METRICS_PORT_BASE")
+    consumers = range(base + 51, base + 50 + settings.consumer_processes)  # as in ingest/consumer_main.py
+    wanted |= dict.fromkeys((*range(base, base + 4), *further, *consumers), "RECO_METRICS_PORT_BASE")
     for port, name in wanted.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -43,25 +43,41 @@ class Sink(Protocol):
         ...
 
 
-async def run(stream: StreamReader, sink: Sink, lease: Lease, stop: asyncio.Event) -> None:
-    """Carries on until `stop`. What fails is tried again, for ever; the other sinks go on meanwhile."""
+async def run(
+    stream: StreamReader,
+    sink: Sink,
+    lease: Lease,
+    stop: asyncio.Event,
+    is_ours: Callable[[], bool] = lambda: True,
+) -> None:
+    """Carries on until `stop`. What fails is tried again, for ever; the other sinks go on meanwhile.
+
+    Asks `is_ours` between batches, and gives the lease back when another process is to carry the partition.
+    """
     wait_s = limits.RETRY_WAIT_S_MIN
     while not stop.is_set():
         try:
-            if await lease.hold():
+            if await _may_carry(lease, is_ours):
                 await carry(stream, sink)
                 wait_s = limits.RETRY_WAIT_S_MIN
                 continue
-        except RecoError as error:
-            _tell(stream, error)
+            pause_s = limits.LEASE_POLL_S
         except Exception as error:
-            structlog.get_logger().exception("unexpected error", sink=stream.sink, partition=stream.partition)
             _tell(stream, error)
+            lease.doubt()
+            pause_s, wait_s = wait_s, min(2 * wait_s, limits.RETRY_WAIT_S_MAX)
         stream.rewind()
         sink.restart()
-        await _pause(wait_s, stop)
-        wait_s = min(2 * wait_s, limits.RETRY_WAIT_S_MAX)
+        await _pause(pause_s, stop)
     await lease.release()
+
+
+async def _may_carry(lease: Lease, is_ours: Callable[[], bool]) -> bool:
+    """Whether the next batch is this process's. Raises DependencyError."""
+    if is_ours():
+        return await lease.hold()
+    await lease.release()
+    return False
 
 
 async def carry(stream: StreamReader, sink: Sink) -> None:
@@ -115,6 +131,8 @@ async def _set_aside(refused: list[Refused], stream: StreamReader) -> None:
 
 
 def _tell(stream: StreamReader, error: Exception) -> None:
+    if not isinstance(error, RecoError):
+        structlog.get_logger().exception("unexpected error", sink=stream.sink, partition=stream.partition)
     metrics.SINK_RETRIES_TOTAL.labels(stream.sink).inc()
     structlog.get_logger().warning(
         "a batch is tried again", sink=stream.sink, partition=stream.partition, error=str(error)

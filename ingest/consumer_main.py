@@ -1,17 +1,19 @@
-"""`python -m ingest.consumer_main`: carries all partitions of the stream into all three sinks."""
+"""`python -m ingest.consumer_main`: carries the stream into all three sinks, alone or as one of several such processes."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable
+from functools import partial
 
 from redis.asyncio import Redis
 
 from ingest import consumer, upkeep
+from ingest.assignment import units_of
 from ingest.consumer import Sink
 from ingest.lake_files import open_lake
 from ingest.lease import Lease
+from ingest.membership import Membership, make_name
 from ingest.schema import MIGRATIONS
 from ingest.sinks.lake import LakeSink
 from ingest.sinks.postgres import PostgresSink
@@ -25,6 +27,17 @@ from runtime.redis_client import CONNECTIONS_MAX, connect
 from runtime.settings import Settings
 
 METRICS_PORT_OFFSET = 1
+METRICS_PORT_OFFSET_FURTHER = (
+    50  # of further processes on this machine, plus their number; serving's end at 41
+)
+
+
+def metrics_port(settings: Settings) -> int:
+    """Where this process serves its metrics."""
+    index = settings.consumer_index
+    return settings.metrics_port_base + (
+        METRICS_PORT_OFFSET_FURTHER + index if index else METRICS_PORT_OFFSET
+    )
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
@@ -35,21 +48,23 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     redis = connect(settings.redis_url, retries_max=0, connections_max=connections_max)
     async with redis, open_pool(settings.postgres_url) as pool:
         await migrate(pool, MIGRATIONS)
-        metrics.serve_metrics(settings.host, settings.metrics_port_base + METRICS_PORT_OFFSET)
+        metrics.serve_metrics(settings.host, metrics_port(settings))
         await run_all(settings, redis, pool, stop)
 
 
 async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Event) -> None:
-    """A task for each sink of each partition, and the upkeep of the stream."""
-    holder = uuid.uuid4().hex
+    """A task for each sink of each partition, the heartbeat that shares them out, and the upkeep of the stream."""
+    clock = SystemClock()
+    member = Membership(redis, make_name(), settings.partition_count, clock)
     make = _makers(settings, redis, pool)
     async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(member.keep(stop))
         tasks.create_task(upkeep.keep_up(redis, settings.partition_count, stop))
-        for partition in range(settings.partition_count):
-            for name in SINKS:
-                lease = Lease(redis, partition, name, holder, SystemClock())
-                reader = StreamReader(redis, partition, name, holder)
-                tasks.create_task(consumer.run(reader, make[name](partition, lease), lease, stop))
+        for partition, name in units_of(settings.partition_count):
+            lease = Lease(redis, partition, name, member.name, clock)
+            reader = StreamReader(redis, partition, name, member.name)
+            is_ours = partial(member.owns, partition, name)
+            tasks.create_task(consumer.run(reader, make[name](partition, lease), lease, stop, is_ours))
 
 
 def _makers(settings: Settings, redis: Redis, pool: Pool) -> dict[str, Callable[[int, Lease], Sink]]:

@@ -33,14 +33,17 @@ class Lease:
         self._hold = redis.register_script(_HOLD)
         self._release = redis.register_script(_RELEASE)
         self._since_s = float("-inf")  # when it was last renewed, by our clock, before we asked
+        self._may_be_ours = False  # in the store: we have asked and were not told no
 
     async def hold(self) -> bool:
         """Takes or renews the lease where that is due; whether we have it. Raises DependencyError."""
         now_s = self._clock.monotonic_s()
         if now_s - self._since_s < limits.LEASE_RENEW_S:
             return True
+        self._may_be_ours = True
         with redis_errors():
             held = await self._hold([self._key], [self._holder, int(limits.LEASE_TTL_S * 1000)])
+        self._may_be_ours = bool(held)
         self._since_s = now_s if held else float("-inf")
         return bool(held)
 
@@ -49,7 +52,16 @@ class Lease:
         if self._clock.monotonic_s() - self._since_s >= limits.LEASE_TTL_S:
             raise lease_lost(self._partition, self._sink)
 
-    async def release(self) -> None:
-        """Gives it back, so that a successor need not wait. Where that fails, it runs out."""
+    def doubt(self) -> None:
+        """Makes the next `hold` ask: something went wrong, perhaps since the store forgot the lease or gave it away."""
+        self._since_s = float("-inf")
+
+    async def release(self) -> bool:
+        """Gives it back, so that a successor need not wait; whether there was one. Where that fails, it runs out."""
+        if not self._may_be_ours:
+            return False
+        self._since_s = float("-inf")
         with contextlib.suppress(RecoError), redis_errors():
             await self._release([self._key], [self._holder])
+            self._may_be_ours = False
+        return True

@@ -43,6 +43,17 @@ assert LEASE_TTL_S > LEASE_RENEW_S + BLOCK_WAIT_S_MAX + LAKE_FILL_S_MAX, (
     "a lease outlives an idle turn of the loop"
 )
 
+# Sharing out: how soon units move. A process that joins or leaves is seen a beat later; one that hangs after MEMBER_TTL_S, and
+# its units are free when its leases have run out; then each waits LEASE_POLL_S, and for the end of a batch that is under way.
+BEAT_EVERY_S = 1.0
+MEMBER_TTL_S = 5.0  # a busy event loop is late by a second at most
+SILENCE_S_MAX = 3 * BEAT_EVERY_S  # after a longer one, the list is believed from the second answer on
+LEASE_POLL_S = 0.25  # until the process before has given a unit back
+
+assert BEAT_EVERY_S < SILENCE_S_MAX < MEMBER_TTL_S <= LEASE_TTL_S, (
+    "who is dropped could still be writing otherwise"
+)
+
 # Upkeep.
 TRIM_EVERY_S = 5.0
 LAG_EVERY_S = 2.0

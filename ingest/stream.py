@@ -21,6 +21,7 @@ from runtime.errors import OverloadError, StateError
 from runtime.redis_client import BLOCK_WAIT_S_MAX, redis_errors
 
 SINKS = ("profile", "postgres", "lake")
+MEMBERS_KEY = "reco:consumers"  # a sorted set: names of consumer processes, and when each was last heard (ms)
 
 # The id of the next entry of KEYS[1]: the store's choice, or a new millisecond when this one has many. A clock that went
 # back leaves the store counting within one millisecond for as long.

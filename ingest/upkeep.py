@@ -11,7 +11,7 @@ import structlog
 from redis.asyncio import Redis
 
 from ingest import limits
-from ingest.lag import groups_of, lags
+from ingest.lag import groups_of, read_lags
 from ingest.stream import SINKS, stream_key
 from profiles.offsets import entry_id_of, pack_offset
 from runtime import metrics
@@ -41,9 +41,10 @@ async def keep_up(redis: Redis, partition_count: int, stop: asyncio.Event) -> No
             await trim(redis, partition)
 
     async def publish_lags() -> None:
-        for sink, by_partition in (await lags(redis, partition_count)).items():
+        for sink, by_partition in (await read_lags(redis, partition_count)).items():
             for partition, lag in by_partition.items():
-                metrics.SINK_LAG_EVENTS.labels(sink, partition).set(lag)
+                metrics.SINK_LAG_EVENTS.labels(sink, partition).set(lag.entries)
+                metrics.SINK_LAG_SECONDS.labels(sink, partition).set(lag.age_s)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(trim_all, limits.TRIM_EVERY_S, stop))

@@ -68,6 +68,16 @@ SINK_LAG_EVENTS = Gauge(
     "reco_sink_lag_events", "Events in the stream that the sink has not acknowledged.", ["sink", "partition"],
     registry=REGISTRY,
 )  # fmt: skip
+SINK_LAG_SECONDS = Gauge(
+    "reco_sink_lag_seconds", "Age of the oldest event in the stream that the sink has not acknowledged.",
+    ["sink", "partition"], registry=REGISTRY,
+)  # fmt: skip
+CONSUMER_MEMBERS = Gauge(
+    "reco_consumer_members", "Consumer processes that this one knows of.", registry=REGISTRY
+)
+CONSUMER_UNITS = Gauge(
+    "reco_consumer_units", "Pairs of partition and sink that are this consumer's to carry.", registry=REGISTRY
+)
 SINK_RETRIES_TOTAL = Counter(
     "reco_sink_retries_total", "Batches that had to be written again.", ["sink"], registry=REGISTRY
 )

@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PARTITION_COUNT_MAX = 128
 # One a core is all that helps; each holds ten connections of Postgres' hundred or more.
 RANKING_PROCESSES_MAX = 32
+# More than partitions and sinks would idle; each holds as many connections of Redis as it has readers.
+CONSUMER_PROCESSES_MAX = 32
 
 
 class Settings(BaseSettings):
@@ -52,7 +54,19 @@ class Settings(BaseSettings):
         7110,
         ge=1024,
         le=65000,
-        description="Prometheus: ingest at this port, consumer +1, ranking +2 (its further processes +11, +12, ...), worker +3; the gateway serves its own at /metrics.",
+        description="Prometheus: ingest at this port, consumer +1 (further ones +51, +52, ...), ranking +2 (its further processes +11, +12, ...), worker +3; the gateway serves its own at /metrics.",
+    )
+    consumer_processes: int = Field(
+        1,
+        ge=1,
+        le=CONSUMER_PROCESSES_MAX,
+        description="Consumer processes that `reco up` starts. They share the partitions out among themselves, wherever they run.",
+    )
+    consumer_index: int = Field(
+        0,
+        ge=0,
+        lt=CONSUMER_PROCESSES_MAX,
+        description="Which of several consumers on this machine a process is: each needs a metrics port of its own. `reco up` sets it.",
     )
 
     partition_count: int = Field(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -15,6 +17,7 @@ from runtime.migrate import migrate
 from runtime.postgres import Pool, open_pool
 from runtime.rpc import start_server
 from runtime.settings import Settings
+from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 from tests.integration.ingest.harness import PARTITIONS, Ingest
 
 
@@ -40,3 +43,16 @@ async def ingest(
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Ingest(IngestServiceStub(channel), redis, pool, settings)
     await server.stop(None)
+
+
+@pytest.fixture
+def own_stores() -> Iterator[tuple[EmbeddedValkey, EmbeddedPostgres]]:
+    """Stores that this test may kill."""
+    folder = Path(tempfile.mkdtemp(prefix="reco-test-"))
+    valkey, postgres = EmbeddedValkey(folder), EmbeddedPostgres(folder)
+    valkey.start()
+    postgres.start()
+    yield valkey, postgres
+    valkey.stop()
+    postgres.stop()
+    shutil.rmtree(folder)

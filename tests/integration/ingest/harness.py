@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from reco.ingest.v1.ingest_service_pb2 import WriteEventsRequest
 from reco.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from redis.asyncio import Redis
 
@@ -18,6 +22,8 @@ from ingest.lag import lags
 from ingest.stream import stream_key
 from runtime.postgres import Pool
 from runtime.settings import Settings
+from runtime.stores import EmbeddedPostgres, EmbeddedValkey
+from tests.integration.ingest.samples import event
 
 PARTITIONS = 2
 CAUGHT_UP_WAIT_S_MAX = 60.0
@@ -46,6 +52,61 @@ class Ingest:
         async with asyncio.timeout(CAUGHT_UP_WAIT_S_MAX):
             while any(n for by in (await lags(self.redis, PARTITIONS)).values() for n in by.values()):  # noqa: ASYNC110 -- Redis knows, no event of ours does
                 await asyncio.sleep(0.01)
+
+
+class Load:
+    """Writes batches, each again until it is acknowledged, as a caller would who was told to retry."""
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+        self.acknowledged: list[str] = []
+        self.refusals: list[grpc.aio.AioRpcError] = []
+        self._progress = asyncio.Condition()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            request = WriteEventsRequest(events=[event() for _ in range(5)])
+            while not await self._write(request):
+                await self._tell()
+            self.acknowledged += [each.id for each in request.events]
+            await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
+
+    async def more(self, count: int) -> None:
+        """Returns when `count` more events are acknowledged."""
+        goal = len(self.acknowledged) + count
+        async with self._progress:
+            await self._progress.wait_for(lambda: len(self.acknowledged) >= goal)
+
+    async def refused(self) -> None:
+        """Returns when one more write was refused."""
+        goal = len(self.refusals) + 1
+        async with self._progress:
+            await self._progress.wait_for(lambda: len(self.refusals) >= goal)
+
+    async def _write(self, request: WriteEventsRequest) -> bool:
+        try:
+            answer = await self._ingest.stub.WriteEvents(request)
+        except grpc.aio.AioRpcError as error:
+            self.refusals.append(error)
+            return False
+        assert answer.rejected_count == 0
+        return True
+
+
+def kill(store: EmbeddedValkey | EmbeddedPostgres) -> None:
+    assert store.pid is not None
+    os.kill(store.pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def info_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:

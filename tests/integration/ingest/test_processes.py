@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,17 +18,11 @@ from redis.asyncio import Redis
 
 from ingest.lag import lags
 from runtime.lifecycle import EXIT_ERROR, EXIT_USAGE
-from tests.integration.ingest.harness import CAUGHT_UP_WAIT_S_MAX, Ingest
+from tests.integration.ingest.harness import CAUGHT_UP_WAIT_S_MAX, Ingest, free_port
 from tests.integration.ingest.samples import event, items
 
 STOP_WAIT_S_MAX = 30.0
 REPOSITORY = Path(__file__).parents[3]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import signal
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,23 +22,10 @@ from runtime.redis_client import connect
 from runtime.rpc import start_server
 from runtime.settings import Settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
-from tests.integration.ingest.harness import PARTITIONS, Ingest, info_of
+from tests.integration.ingest.harness import PARTITIONS, Ingest, Load, info_of, kill
 from tests.integration.ingest.samples import event, items
 
 ACKNOWLEDGED_MIN = 40  # batches, before the next fault
-
-
-@pytest.fixture
-def own_stores() -> Iterator[tuple[EmbeddedValkey, EmbeddedPostgres]]:
-    """Stores that this test may kill."""
-    folder = Path(tempfile.mkdtemp(prefix="reco-test-"))
-    valkey, postgres = EmbeddedValkey(folder), EmbeddedPostgres(folder)
-    valkey.start()
-    postgres.start()
-    yield valkey, postgres
-    valkey.stop()
-    postgres.stop()
-    shutil.rmtree(folder)
 
 
 @asynccontextmanager
@@ -66,54 +49,6 @@ async def running(valkey: EmbeddedValkey, postgres: EmbeddedPostgres, folder: Pa
         stop.set()
         await consumers
         await server.stop(None)
-
-
-class Load:
-    """Writes batches, each again until it is acknowledged, as a caller would who was told to retry."""
-
-    def __init__(self, ingest: Ingest) -> None:
-        self._ingest = ingest
-        self.acknowledged: list[str] = []
-        self.refusals: list[grpc.aio.AioRpcError] = []
-        self._progress = asyncio.Condition()
-
-    async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            request = WriteEventsRequest(events=[event() for _ in range(5)])
-            while not await self._write(request):
-                await self._tell()
-            self.acknowledged += [each.id for each in request.events]
-            await self._tell()
-
-    async def _tell(self) -> None:
-        async with self._progress:
-            self._progress.notify_all()
-
-    async def more(self, count: int) -> None:
-        """Returns when `count` more events are acknowledged."""
-        goal = len(self.acknowledged) + count
-        async with self._progress:
-            await self._progress.wait_for(lambda: len(self.acknowledged) >= goal)
-
-    async def refused(self) -> None:
-        """Returns when one more write was refused."""
-        goal = len(self.refusals) + 1
-        async with self._progress:
-            await self._progress.wait_for(lambda: len(self.refusals) >= goal)
-
-    async def _write(self, request: WriteEventsRequest) -> bool:
-        try:
-            answer = await self._ingest.stub.WriteEvents(request)
-        except grpc.aio.AioRpcError as error:
-            self.refusals.append(error)
-            return False
-        assert answer.rejected_count == 0
-        return True
-
-
-def kill(store: EmbeddedValkey | EmbeddedPostgres) -> None:
-    assert store.pid is not None
-    os.kill(store.pid, signal.SIGKILL)
 
 
 async def test_stores_killed_under_load_lose_and_double_nothing(
