@@ -16,6 +16,9 @@ NORMS ?= heavy
 # Of `make soak`.
 SOAK_ITEMS ?= 100000
 SOAK_S ?= 1800
+# Of `make chaos`; SEED draws its faults.
+CHAOS_S ?= 600
+FAULTS ?= 240
 # Of `make properties`.
 STEPS ?= 10000
 # FIRST=1: the bench goes before all other work of the machine, which needs root.
@@ -61,6 +64,9 @@ bench-quick: $(BENCH_READY) ## The same over 30,000 items in under 3 minutes: fo
 
 soak: $(READY) ## Everything at once for SOAK_S seconds (1800): what fails, grows or leaks.
 	PYTHONPATH=.:gen $(BIN)/python -m bench.soak --items $(SOAK_ITEMS) --seed $(SEED) --norms $(NORMS) --seconds $(SOAK_S)
+
+chaos: $(READY) ## FAULTS faults of every kind over CHAOS_S seconds (240, 600) under load, then a count of what was acknowledged.
+	PYTHONPATH=.:gen $(BIN)/python -m bench.chaos --seed $(SEED) --seconds $(CHAOS_S) --faults $(FAULTS) --out .cache/reports/chaos-$(SEED).json
 
 bench-report: $(BENCH_READY) ## Draw the newest result: latency over rate, recall over latency, cost by stage.
 	@PYTHONPATH=.:gen $(BIN)/python -m bench.report
@@ -114,4 +120,4 @@ $(BENCH_READY): $(READY) requirements-bench.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
-.PHONY: help up test check unit properties evaluate latency bench soak bench-quick bench-report gen format docs lock clean
+.PHONY: help up test check unit properties evaluate latency bench soak chaos bench-quick bench-report gen format docs lock clean
