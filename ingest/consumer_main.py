@@ -70,10 +70,9 @@ async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Ev
 def _makers(settings: Settings, redis: Redis, pool: Pool) -> dict[str, Callable[[int, Lease], Sink]]:
     files = open_lake(settings.lake_url, settings.data_dir)
     profile = ProfileSink(redis, settings.profile_ttl_days, SystemClock())
-    postgres = PostgresSink(pool)
     return {
         "profile": lambda _partition, _lease: profile,
-        "postgres": lambda _partition, _lease: postgres,
+        "postgres": lambda partition, _lease: PostgresSink(pool, partition),
         "lake": lambda partition, lease: LakeSink(files, partition, lease.check),
     }
 

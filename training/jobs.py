@@ -13,8 +13,9 @@ from psycopg import AsyncConnection
 from psycopg import Error as PostgresError
 
 from runtime import metrics
-from runtime.migrate import ADVISORY_LOCK
+from runtime.migrate import ADVISORY_LOCK, OTHERS_WAIT_S_MAX
 from runtime.postgres import postgres_errors
+from runtime.postgres_locks import advisory_lock
 from runtime.settings import load_settings
 from training.runs import fail_run
 
@@ -37,10 +38,10 @@ async def apply_schema(app: App, postgres_url: str) -> None:
 
 
 async def _apply_schema(app: App, postgres_url: str) -> None:
-    async with await AsyncConnection.connect(postgres_url, autocommit=True) as connection:
-        await connection.execute(
-            "SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,)
-        )  # released with the connection
+    async with (
+        await AsyncConnection.connect(postgres_url, autocommit=True) as connection,
+        advisory_lock(connection, ADVISORY_LOCK, OTHERS_WAIT_S_MAX),
+    ):
         found = await connection.execute("SELECT to_regclass('procrastinate_jobs') IS NOT NULL")
         row = await found.fetchone()
         if row is None or not row[0]:

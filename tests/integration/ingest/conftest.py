@@ -27,7 +27,9 @@ async def pool(postgres: str) -> AsyncIterator[Pool]:
     async with open_pool(postgres) as opened:
         await migrate(opened, MIGRATIONS)
         async with opened.connection() as connection:
-            await connection.execute("TRUNCATE items, users, events, models RESTART IDENTITY CASCADE")
+            await connection.execute(
+                "TRUNCATE items, users, events, models, item_changes, user_changes RESTART IDENTITY CASCADE"
+            )
         yield opened
 
 

@@ -44,7 +44,7 @@ def no_check() -> None:
 def make_sink(name: str, redis: Redis, pool: Pool, folder: Path) -> Sink:
     sinks: dict[str, Sink] = {
         "profile": ProfileSink(redis, 180, ManualClock(NOW_S)),
-        "postgres": PostgresSink(pool),
+        "postgres": PostgresSink(pool, 0),
         "lake": QuickLakeSink(LocalLake(folder), 0, no_check),
     }
     return sinks[name]
@@ -193,7 +193,7 @@ async def test_an_event_that_postgres_can_t_hold_is_set_aside_alone(redis: Redis
     await StreamWriter(redis).append(0, [("nul", accepted("n\0l", 1).SerializeToString())])
     await append(redis, 20, 20)
 
-    await carry(StreamReader(redis, 0, "postgres"), PostgresSink(pool))
+    await carry(StreamReader(redis, 0, "postgres"), PostgresSink(pool, 0))
 
     [letter] = await list_dead_letters(redis, 1)
     assert letter.sink == "postgres"
