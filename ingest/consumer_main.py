@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from ingest import consumer, upkeep
 from ingest.assignment import units_of
 from ingest.consumer import Sink
-from ingest.lake_files import open_lake
+from ingest.lake.files import open_lake
 from ingest.lease import Lease
 from ingest.membership import Membership, make_name
 from ingest.schema import MIGRATIONS

@@ -1,37 +1,25 @@
 """Events into the lake: Parquet by date and hour of acceptance, each file whole or not there.
 
-Exactly once: a file's name says which entries of its partition it holds, entries come in order, and what the newest file
-holds already is skipped. So a batch that was written but not acknowledged changes nothing when it comes again.
+Exactly once: a partition's files are numbered, a number can be made once, entries come in order, and what the newest file
+holds already is skipped. So a batch that was written but not acknowledged changes nothing when it comes again, and a process
+that was paused while another took over finds its number taken.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from ingest import limits
-from ingest.events import StreamEvent, context_json, micros_of
-from ingest.lake_files import LakeFiles, file_name, last_offset
+from ingest.events import StreamEvent
+from ingest.lake.files import LakeFiles
+from ingest.lake.listing import End, end_of
+from ingest.lake.names import Part, folder_of, part_of
+from ingest.lake.table import to_parquet, to_table
 from profiles.offsets import SEQUENCE_BITS
-from profiles.signals import signal_of
+from runtime.errors import StateError
 
-_TIME = pa.timestamp("us", tz="UTC")
-SCHEMA = pa.schema([
-    pa.field("event_id", pa.string(), nullable=False), pa.field("subject", pa.string(), nullable=False),
-    pa.field("user_id", pa.string(), nullable=False), pa.field("session_id", pa.string(), nullable=False),
-    pa.field("item_key", pa.int32(), nullable=False), pa.field("item_id", pa.string(), nullable=False),
-    pa.field("type", pa.int8(), nullable=False), pa.field("custom_type", pa.string(), nullable=False),
-    pa.field("signal", pa.int8(), nullable=False), pa.field("value", pa.float64()),
-    pa.field("event_time", _TIME, nullable=False), pa.field("accept_time", _TIME, nullable=False),
-    pa.field("attribution_token", pa.string(), nullable=False), pa.field("surface", pa.string(), nullable=False),
-    pa.field("context", pa.string()), pa.field("stream_offset", pa.int64(), nullable=False),
-])  # fmt: skip
 HOUR_MS = 3_600_000
 
 
@@ -45,54 +33,40 @@ class LakeSink:
         self._files = files
         self._partition = partition
         self._check = check
-        self._committed: int | None = None  # not learnt yet
+        self._end: End | None = None  # not learnt yet
 
     def restart(self) -> None:
         """Another process may have written meanwhile: what the lake has is learnt anew."""
-        self._committed = None
+        self._end = None
 
     async def write(self, events: Sequence[StreamEvent]) -> None:
-        """Writes events that the lake does not have, one file an hour. Raises OverloadError, DependencyError."""
+        """Writes events that the lake does not have, one file an hour. Raises OverloadError, StateError, DependencyError."""
         await asyncio.to_thread(self._write, events)
 
     def _write(self, events: Sequence[StreamEvent]) -> None:
-        if self._committed is None:
-            self._committed = last_offset(self._files, self._partition)
-        committed = self._committed
+        if self._end is None:
+            self._end = end_of(self._files, self._partition)
+        committed = self._end.offset
         for hour_ms, run in _by_hour([event for event in events if event.offset > committed]):
-            path = f"{folder_of(hour_ms)}/{file_name(self._partition, run[0].offset, run[-1].offset)}"
-            data = to_parquet(run)
+            number = self._end.number + 1
+            data = to_parquet(to_table(run), run[-1].offset)
             self._check()
-            self._files.put(path, data)
-            self._committed = run[-1].offset
+            self._create(Part(folder_of(hour_ms), self._partition, number, number), data)
+            self._end = End(number, run[-1].offset)
 
-
-def folder_of(time_ms: int) -> str:
-    """The folder of events that were accepted at `time_ms`."""
-    time = datetime.fromtimestamp(time_ms / 1000, UTC)
-    return f"kind=events/date={time:%Y-%m-%d}/hour={time:%H}"
-
-
-def to_parquet(events: Sequence[StreamEvent]) -> bytes:
-    """A file of SCHEMA."""
-    columns = zip(*map(_row, events), strict=True)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    out = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), out, compression="zstd")
-    return out.getvalue()
+    def _create(self, part: Part, data: bytes) -> None:
+        """A number that is taken is refused by the store; that of a file compacted away since we checked is not, so we look."""
+        self._files.create(part.path, data)
+        try:
+            self._check()
+        except StateError:
+            names = self._files.list(part.folder)
+            if any(other.covers(part) for name in names if (other := part_of(part.folder, name))):
+                self._files.remove(part.path)
+            raise
 
 
 def _by_hour(events: Sequence[StreamEvent]) -> Iterator[tuple[int, list[StreamEvent]]]:
     """Runs of the same hour, in order. The hour is the entry's: it never goes back, as the clock of a host may."""
     hours = groupby(events, key=lambda event: (event.offset >> SEQUENCE_BITS) // HOUR_MS)
     return ((hour * HOUR_MS, list(run)) for hour, run in hours)
-
-
-def _row(event: StreamEvent) -> tuple[object, ...]:
-    accepted, sent = event.accepted, event.accepted.event
-    return (
-        sent.id, event.subject, sent.user_id, sent.session_id, accepted.item_key, sent.item_id, sent.type,
-        sent.custom_type, int(signal_of(sent.type, sent.value)), sent.value if sent.HasField("value") else None,
-        micros_of(sent.event_time), micros_of(accepted.accept_time), sent.attribution_token, sent.surface,
-        context_json(sent), event.offset,
-    )  # fmt: skip

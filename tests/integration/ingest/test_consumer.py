@@ -18,7 +18,7 @@ from ingest.consumer import Sink, carry, run
 from ingest.dead_letters import list_dead_letters, replay_dead_letters
 from ingest.events import StreamEvent
 from ingest.lag import lags
-from ingest.lake_files import LocalLake
+from ingest.lake.files import LocalLake
 from ingest.lease import Lease
 from ingest.sinks.lake import HOUR_MS, LakeSink
 from ingest.sinks.postgres import PostgresSink

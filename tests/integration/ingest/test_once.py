@@ -15,7 +15,7 @@ from ingest import dead_letters, limits
 from ingest.consumer import run
 from ingest.dead_letters import DeadLetter, replay_dead_letters
 from ingest.events import StreamEvent
-from ingest.lake_files import LocalLake
+from ingest.lake.files import LocalLake
 from ingest.lease import Lease
 from ingest.sinks.lake import HOUR_MS, LakeSink
 from ingest.stream import Entry, StreamReader, StreamWriter, dead_letters_key, stream_key
