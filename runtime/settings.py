@@ -29,7 +29,10 @@ class Settings(BaseSettings):
     )
     redis_url: str = Field("", description="Redis or Valkey; empty: an embedded Valkey under data_dir.")
     postgres_url: str = Field("", description="PostgreSQL; empty: an embedded one under data_dir.")
-    lake_url: str = Field("", description="Where events go for good: a folder; empty: data_dir/lake.")
+    lake_url: str = Field(
+        "",
+        description="Where events go for good: a folder, or s3://bucket/path with AWS's usual variables (docs/lake.md); empty: data_dir/lake.",
+    )
     models_url: str = Field("", description="Where models are published: a folder; empty: data_dir/models.")
 
     host: str = Field(
@@ -101,7 +104,16 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
 
-    @field_validator("lake_url", "models_url")
+    @field_validator("lake_url")
+    @classmethod
+    def _is_folder_or_bucket(cls, url: str) -> str:
+        if "://" in url and not url.startswith(("file:///", "s3://")):
+            raise ValueError("only a folder (a path, or file:///path) and s3://bucket/path are supported")
+        if url.startswith("s3://") and not url.removeprefix("s3://").partition("/")[0]:
+            raise ValueError("s3:// needs a bucket: s3://bucket/path")
+        return url
+
+    @field_validator("models_url")
     @classmethod
     def _is_folder(cls, url: str) -> str:
         if "://" in url and not url.startswith("file:///"):
@@ -114,18 +126,9 @@ class Settings(BaseSettings):
         return path or None
 
     @property
-    def lake_dir(self) -> Path:
-        """The folder of the lake."""
-        return _folder(self.lake_url) or self.data_dir / "lake"
-
-    @property
     def models_dir(self) -> Path:
         """The folder that models are published to."""
-        return _folder(self.models_url) or self.data_dir / "models"
-
-
-def _folder(url: str) -> Path | None:
-    return Path(url.removeprefix("file://")) if url else None
+        return Path(self.models_url.removeprefix("file://")) if self.models_url else self.data_dir / "models"
 
 
 class SettingsError(Exception):

@@ -14,6 +14,9 @@ import structlog
 
 from bundle import registry
 from ingest.lag import lags
+from ingest.lake.files import open_lake
+from ingest.lake.names import EVENTS
+from ingest.lake.query import read
 from runtime.errors import RecoError
 from runtime.lifecycle import EXIT_ERROR, die_with_parent, run
 from runtime.postgres import Pool, open_pool
@@ -112,7 +115,8 @@ def _read(settings: Settings, log: RunLog) -> Dataset:
     log.progress("reading the lake", 0, 1)
     with psycopg.connect(settings.postgres_url, autocommit=True) as connection:
         items = read_items(connection)
-    dataset = read_lake([str(settings.lake_dir / "kind=events" / "**" / "*.parquet")], items)
+    lake = open_lake(settings.lake_url, settings.data_dir)
+    dataset = read(lake, lambda connection, names: read_lake(names[EVENTS], items, connection))
     log.progress("reading the lake", 1, 1)
     return dataset
 

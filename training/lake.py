@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import duckdb
 import numpy as np
@@ -28,16 +29,19 @@ ORDER BY time_s, code, (item_key::BIGINT * {mix}) & {mask}, subject
 _NO_FILES = "the lake holds no events yet: load some (see `reco load --help`), then train again"
 
 
-def read_lake(files: Sequence[str], items: Items | None = None) -> Dataset:
+def read_lake(
+    files: Sequence[str], items: Items | None = None, connection: duckdb.DuckDBPyConnection | None = None
+) -> Dataset:
     """The events of Parquet files (paths or globs) with the columns subject, item_key, signal and event_time.
 
     `signal` is a signal code, `event_time` a timestamp or unix seconds. `items` describes them; keys that it does not
-    hold, and all if it is None, are known by their events alone. DatasetError: no files, no events, or other columns.
+    hold, and all if it is None, are known by their events alone. `connection`: one that knows the files' names, if they
+    are not of this machine's. DatasetError: no files, no events, or other columns.
     """
     if not files:
         raise DatasetError(_NO_FILES)
     try:
-        columns = _fetch(files)
+        columns = _fetch(files, connection)
     except duckdb.Error as error:
         first = str(error).splitlines()[0]
         if "No files found" in first:
@@ -53,8 +57,8 @@ def read_lake(files: Sequence[str], items: Items | None = None) -> Dataset:
     )
 
 
-def _fetch(files: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    with duckdb.connect(":memory:") as connection:
+def _fetch(files: Sequence[str], given: duckdb.DuckDBPyConnection | None) -> dict[str, NDArray[np.int64]]:
+    with nullcontext(given) if given else duckdb.connect(":memory:") as connection:
         types = _types(connection, files)
         time = "event_time" if types["event_time"] in _INTEGERS else "epoch(event_time)"
         query = _QUERY.format(mix=KEY_MIX, mask=ITEM_KEY_MAX, time=f"CAST(floor({time}) AS BIGINT)")

@@ -1,27 +1,46 @@
-"""How long the lake keeps what: days that are older than the operator wants are removed, whole days at a time."""
+"""How long the lake keeps what: whole days that are older than the operator wants go, and replaced files that nobody reads."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
 from ingest.lake.files import LakeFiles
-from ingest.lake.names import KIND_FOLDER
+from ingest.lake.manifest import numbers, read_manifest
+from ingest.lake.names import KINDS, SUPERSEDED_FOLDER, kind_folder, superseded
+
+# A reader without a manifest has listed the lake and opens its files one by one; it looks again where one has moved.
+SUPERSEDED_KEEP_S = 3_600
 
 
 def expire(files: LakeFiles, keep_days: int, now_s: float) -> int:
-    """Removes the files of days that ended more than `keep_days` ago (0: none); returns how many."""
+    """Removes the files of days that ended `keep_days` ago or earlier (0: none); returns how many."""
     if not keep_days:
         return 0
     first_kept = (datetime.fromtimestamp(now_s, UTC) - timedelta(days=keep_days)).strftime("date=%Y-%m-%d")
     removed = 0
-    for day in files.list(KIND_FOLDER):
-        if day.startswith("date=") and day < first_kept:
-            removed += _remove(files, f"{KIND_FOLDER}/{day}")
+    for kind in KINDS:
+        for folder in (kind_folder(kind), superseded(kind_folder(kind))):
+            old = [day for day in files.list(folder) if day.startswith("date=") and day < first_kept]
+            removed += sum(_remove(files, f"{folder}/{day}") for day in old)
     return removed
+
+
+def remove_superseded(files: LakeFiles, now_s: float) -> int:
+    """Removes files that were replaced SUPERSEDED_KEEP_S ago and that no manifest names which is kept; returns how many."""
+    named = {entry.path for number in numbers(files) for entry in read_manifest(files, number).files}
+    old = [
+        found.path
+        for found in files.walk(SUPERSEDED_FOLDER)
+        if found.time_s < now_s - SUPERSEDED_KEEP_S
+        and found.path.removeprefix(f"{SUPERSEDED_FOLDER}/") not in named
+    ]
+    for path in old:
+        files.remove(path)
+    return len(old)
 
 
 def _remove(files: LakeFiles, folder: str) -> int:
     found = files.walk(folder)
-    for path, _ in found:
-        files.remove(path)
+    for each in found:
+        files.remove(each.path)
     return len(found)

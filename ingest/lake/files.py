@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import from_url
 from reco.errors.v1 import error_reason_pb2
 
@@ -28,6 +29,14 @@ class ThereAlreadyError(StateError):
     """A file of that name is there: another process has written it."""
 
 
+class Found(NamedTuple):
+    """A file, its size, and when it was made or moved (unix seconds, by the store's clock)."""
+
+    path: str
+    bytes: int
+    time_s: float
+
+
 class LakeFiles(Protocol):
     """Paths are relative to the lake, with "/". All raise DependencyError when the store does not answer."""
 
@@ -39,12 +48,16 @@ class LakeFiles(Protocol):
         """The file. Raises FileNotFoundError."""
         ...
 
+    def read_end(self, path: str, bytes_max: int) -> bytes:
+        """The last so many bytes of a file, all of a smaller one. Raises FileNotFoundError."""
+        ...
+
     def list(self, folder: str) -> list[str]:
         """Names in a folder, folders among them, sorted; none when there is no such folder."""
         ...
 
-    def walk(self, folder: str) -> list[tuple[str, int]]:
-        """Paths and sizes in bytes of all files below a folder, sorted."""
+    def walk(self, folder: str) -> Files:
+        """All files below a folder, sorted by path."""
         ...
 
     def move(self, path: str, to: str) -> None:
@@ -58,6 +71,9 @@ class LakeFiles(Protocol):
     def url(self, path: str) -> str:
         """What engines call the file: a path, or s3://..."""
         ...
+
+
+Files = list[Found]  # within the classes `list` is a method
 
 
 class LocalLake:
@@ -95,24 +111,34 @@ class LocalLake:
         with lake_errors(path):
             return (self.root / path).read_bytes()
 
+    def read_end(self, path: str, bytes_max: int) -> bytes:
+        with lake_errors(path), (self.root / path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - bytes_max))
+            return file.read()
+
     def list(self, folder: str) -> list[str]:
         with lake_errors(folder), suppress(FileNotFoundError):
             return sorted(path.name for path in (self.root / folder).iterdir())
         return []
 
-    def walk(self, folder: str) -> list[tuple[str, int]]:
+    def walk(self, folder: str) -> Files:
         found = []
         with lake_errors(folder):
             for path in (self.root / folder).rglob("*"):
                 with suppress(FileNotFoundError):  # compaction goes on meanwhile
-                    if path.is_file():
-                        found.append((path.relative_to(self.root).as_posix(), path.stat().st_size))
+                    told = path.stat()
+                    if stat.S_ISREG(told.st_mode):
+                        name = path.relative_to(self.root).as_posix()
+                        found.append(Found(name, told.st_size, told.st_mtime))
         return sorted(found)
 
     def move(self, path: str, to: str) -> None:
+        """Neither folder is synced: after a power cut it may be to do again."""
         with lake_errors(path), suppress(FileNotFoundError):
             target = self.root / to
             target.parent.mkdir(parents=True, exist_ok=True)
+            os.utime(self.root / path)  # an object store gives what is moved a new time, too
             (self.root / path).replace(target)
 
     def remove(self, path: str) -> None:
@@ -142,6 +168,10 @@ class ObjectLake:
         with lake_errors(path):
             return bytes(obstore.get(self.store, path).bytes())
 
+    def read_end(self, path: str, bytes_max: int) -> bytes:
+        with lake_errors(path):
+            return bytes(obstore.get(self.store, path, options={"range": {"suffix": bytes_max}}).bytes())
+
     def list(self, folder: str) -> list[str]:
         with lake_errors(folder):
             found = obstore.list_with_delimiter(self.store, folder)
@@ -149,10 +179,10 @@ class ObjectLake:
         files = [str(each["path"]) for each in found["objects"]]
         return sorted(path.rpartition("/")[2] for path in (*folders, *files))
 
-    def walk(self, folder: str) -> list[tuple[str, int]]:
+    def walk(self, folder: str) -> Files:
         with lake_errors(folder):
             batches = obstore.list(self.store, folder)
-            return sorted((str(each["path"]), int(each["size"])) for batch in batches for each in batch)
+            return sorted(_found(each) for batch in batches for each in batch)
 
     def move(self, path: str, to: str) -> None:
         with lake_errors(path), suppress(FileNotFoundError):
@@ -165,6 +195,10 @@ class ObjectLake:
 
     def url(self, path: str) -> str:
         return f"{self._url}/{path}"
+
+
+def _found(told: Any) -> Found:
+    return Found(str(told["path"]), int(told["size"]), told["last_modified"].timestamp())
 
 
 def open_lake(url: str, data_dir: Path) -> LakeFiles:
@@ -189,6 +223,8 @@ def lake_errors(path: str) -> Iterator[None]:
     except (FileExistsError, AlreadyExistsError) as error:
         message = f"the lake has {path} already: another process writes this partition"
         raise ThereAlreadyError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message) from error
+    except NotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, "the lake has no such file", path) from error
     except FileNotFoundError:
         raise
     except (OSError, BaseError) as error:

@@ -1,25 +1,24 @@
 """Manifests: which files made up the lake at a moment, so that a long read sees one state while files change.
 
-_manifests/kind=events/<number>.json, made once and never changed. A file that compaction has replaced since is found under
-_superseded/ for SUPERSEDED_KEEP_S.
+_manifests/<number>.json, made once and never changed. A file that compaction has replaced since is found under _superseded/
+as long as a manifest that is kept names it (ingest/lake/expire.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import orjson
 from reco.errors.v1 import error_reason_pb2
 
 from ingest.lake.files import LakeFiles, ThereAlreadyError
 from ingest.lake.listing import parts_of
-from ingest.lake.names import KIND_FOLDER, MANIFEST_FOLDER, SUPERSEDED_FOLDER, part_at
-from ingest.lake.table import footer_of
-from runtime.errors import NotFoundError, StateError
+from ingest.lake.names import KINDS, MANIFEST_FOLDER, kind_folder, part_at, superseded
+from ingest.lake.table import read_footer
+from runtime.errors import NotFoundError, StateError, store_unavailable
 
-MANIFESTS_KEPT = 48  # one an hour: two days
-SUPERSEDED_KEEP_S = 86_400  # the longest read of a manifest
+MANIFESTS_KEPT = 24  # one an hour: the longest read of one state is a day
 
 
 @dataclass(frozen=True)
@@ -42,17 +41,26 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Events in all files."""
+        """In all files, of all kinds."""
         return sum(entry.rows for entry in self.files)
+
+    def paths(self, kind: str) -> list[str]:
+        """The files of a kind, as they were then."""
+        return [entry.path for entry in self.files if (part := part_at(entry.path)) and part.kind == kind]
 
 
 def write_manifest(files: LakeFiles, now_s: float) -> Manifest:
     """Writes down what is there now; returns the newest manifest when nothing has changed since."""
     before = newest(files)
     known = {entry.path: entry for entry in before.files} if before else {}
-    entries = tuple(
-        known.get(part.path) or _entry(files, part.path, size) for part, size in parts_of(files).items()
-    )
+    try:
+        entries = tuple(
+            known.get(part.path) or _entry(files, part.path, size)
+            for kind in KINDS
+            for part, size in parts_of(files, kind).items()
+        )
+    except FileNotFoundError as error:  # compacted since it was listed
+        raise store_unavailable("lake", error) from error
     if before and before.files == entries:
         return before
     time = datetime.fromtimestamp(now_s, UTC).isoformat(timespec="milliseconds")
@@ -92,47 +100,35 @@ def read_manifest(files: LakeFiles, number: int) -> Manifest:
         raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message) from None
 
 
-def paths_of(files: LakeFiles, manifest: Manifest) -> list[str]:
-    """Where the manifest's files are now. Raises StateError when one is gone for good."""
-    there = {path for folder in (KIND_FOLDER, SUPERSEDED_FOLDER) for path, _ in files.walk(folder)}
-    found = [_found(there, entry.path) for entry in manifest.files]
-    gone = [entry.path for entry, path in zip(manifest.files, found, strict=True) if not path]
+def paths_of(files: LakeFiles, manifest: Manifest, kind: str) -> list[str]:
+    """Where the manifest's files of a kind are now. Raises StateError when one is gone for good."""
+    there = {
+        found.path
+        for folder in (kind_folder(kind), superseded(kind_folder(kind)))
+        for found in files.walk(folder)
+    }
+    wanted = manifest.paths(kind)
+    found = [_found(there, path) for path in wanted]
+    gone = [path for path, place in zip(wanted, found, strict=True) if not place]
     if gone:
-        message = f"manifest {manifest.number} is too old: {len(gone)} of its files are gone, {gone[0]} among them"
+        message = (
+            f"manifest {manifest.number} is too old: {len(gone)} of its files are gone, {gone[0]} among them"
+        )
         raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message)
-    return [path for path in found if path]
-
-
-def remove_superseded(files: LakeFiles, now_s: float) -> int:
-    """Removes replaced files of days that ended SUPERSEDED_KEEP_S and a day ago; returns how many.
-
-    A file's age is that of its day, not of its replacement, which object stores don't keep: hours are compacted soon after
-    their end, and an old one that is compacted later is removed after the manifest that would name it is gone, too.
-    """
-    limit = (datetime.fromtimestamp(now_s, UTC) - timedelta(seconds=2 * SUPERSEDED_KEEP_S)).strftime("%Y-%m-%d")
-    old = [path for path, _ in files.walk(SUPERSEDED_FOLDER) if _date(path) < limit]
-    for path in old:
-        files.remove(path)
-    return len(old)
-
-
-def _date(path: str) -> str:
-    part = part_at(path.removeprefix(f"{SUPERSEDED_FOLDER}/"))
-    return part.date if part else "9999"
+    return [place for place in found if place]
 
 
 def _found(there: set[str], path: str) -> str:
-    for place in (path, f"{SUPERSEDED_FOLDER}/{path}"):
+    for place in (path, superseded(path)):
         if place in there:
             return place
     return ""
 
 
 def _entry(files: LakeFiles, path: str, size: int) -> FileEntry:
-    footer = footer_of(files.read(path))
+    footer = read_footer(files, path)
     return FileEntry(path, footer.rows, size, footer.last_offset)
 
 
 def _path(number: int) -> str:
     return f"{MANIFEST_FOLDER}/{number:010}.json"
-

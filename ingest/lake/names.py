@@ -1,7 +1,7 @@
-"""Names in the lake: kind=events/date=YYYY-MM-DD/hour=HH/part-<partition>-<first>-<last>.parquet.
+"""Names in the lake: kind=<kind>/date=YYYY-MM-DD/hour=HH/part-<partition>-<first>-<last>.parquet.
 
-A partition's files are numbered in order. The sink writes one number a file; compaction puts the numbers first to last into one.
-A file whose numbers all lie within another's is superseded: readers leave it out.
+A partition's files are numbered in order, for each kind. Who writes makes one number a file; compaction puts the numbers first to
+last into one. A file whose numbers all lie within another's is superseded: readers leave it out.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-KIND_FOLDER = "kind=events"
-SUPERSEDED_FOLDER = "_superseded"  # what compaction has replaced; engines pass over names that begin with "_" or "."
-MANIFEST_FOLDER = "_manifests/kind=events"
+EVENTS = "events"  # what was accepted, by partition of the stream
+ITEMS = "items"  # each change of an item, and of a user's account: one partition, 0
+USERS = "users"
+KINDS = (EVENTS, ITEMS, USERS)
+SUPERSEDED_FOLDER = (
+    "_superseded"  # what compaction has replaced; engines pass over names that begin with "_" or "."
+)
+MANIFEST_FOLDER = "_manifests"
 HALF_SUFFIX = ".half"
 _PART = re.compile(r"part-(\d+)-(\d+)-(\d+)\.parquet")
-_FOLDER = re.compile(r"kind=events/date=(\d{4}-\d{2}-\d{2})/hour=(\d{2})")
+_FOLDER = re.compile(rf"kind=({'|'.join(KINDS)})/date=\d{{4}}-\d{{2}}-\d{{2}}/hour=\d{{2}}")
 
 
 @dataclass(frozen=True, order=True)
 class Part:
-    """A file of events: which numbers of a partition's it holds, and where it lies."""
+    """A file of the lake: which numbers of a partition's it holds, and where it lies."""
 
     folder: str
     partition: int
@@ -37,6 +42,11 @@ class Part:
     def path(self) -> str:
         """The path within the lake."""
         return f"{self.folder}/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        return self.folder.split("/")[0].removeprefix("kind=")
 
     @property
     def date(self) -> str:
@@ -78,7 +88,17 @@ def half_of(name: str) -> int | None:
     return part.partition if part else None
 
 
-def folder_of(time_ms: int) -> str:
-    """The folder of entries that came into the stream at `time_ms`."""
+def kind_folder(kind: str) -> str:
+    """The folder of a kind."""
+    return f"kind={kind}"
+
+
+def superseded(path: str) -> str:
+    """Where a file, or a folder, is moved when it is replaced."""
+    return f"{SUPERSEDED_FOLDER}/{path}"
+
+
+def folder_of(time_ms: int, kind: str = EVENTS) -> str:
+    """The folder of what came at `time_ms`: of events, the time of their entry in the stream."""
     time = datetime.fromtimestamp(time_ms / 1000, UTC)
-    return f"{KIND_FOLDER}/date={time:%Y-%m-%d}/hour={time:%H}"
+    return f"{kind_folder(kind)}/date={time:%Y-%m-%d}/hour={time:%H}"

@@ -1,4 +1,4 @@
-"""The table of events as the lake holds it: its columns, its order, its bytes."""
+"""The tables as the lake holds them: their columns, their order, their bytes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingest.events import StreamEvent, context_json, micros_of
+from ingest.lake.files import LakeFiles
+from ingest.lake.names import EVENTS, ITEMS, USERS
 from profiles.signals import signal_of
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -25,19 +28,35 @@ SCHEMA = pa.schema([
     pa.field("attribution_token", pa.string(), nullable=False), pa.field("surface", pa.string(), nullable=False),
     pa.field("context", pa.string()), pa.field("stream_offset", pa.int64(), nullable=False),
 ])  # fmt: skip
-# By whom and when: one user's log is read from a few row groups.
-ORDER = (("subject", "ascending"), ("event_time", "ascending"), ("stream_offset", "ascending"))
+_CHANGE = [
+    pa.field("number", pa.int64(), nullable=False), pa.field("change_time", TIME, nullable=False),
+    pa.field("id", pa.string(), nullable=False),
+]  # fmt: skip
+SCHEMAS = {
+    EVENTS: SCHEMA,
+    # JSON; null where it was deleted.
+    ITEMS: pa.schema([*_CHANGE, pa.field("key", pa.int32(), nullable=False), pa.field("item", pa.string())]),
+    USERS: pa.schema([*_CHANGE, pa.field("account", pa.string())]),
+}
+# By whom and when: one user's log, or one item's history, is read from a few row groups.
+ORDERS = {
+    EVENTS: (("subject", "ascending"), ("event_time", "ascending"), ("stream_offset", "ascending")),
+    ITEMS: (("id", "ascending"), ("number", "ascending")),
+    USERS: (("id", "ascending"), ("number", "ascending")),
+}
 ROW_GROUP_ROWS = 100_000
 COMPRESSION_LEVEL = 3  # of zstd; 9 took four times as long for 4 % less
-_VERSION, _LAST = b"reco.schema_version", b"reco.last_offset"
+FOOTER_BYTES = 64 * 1024  # of a file of a few row groups, with room; a longer one is read whole
+_VERSION, _LAST, _SOURCE = b"reco.schema_version", b"reco.last_offset", b"reco.source"
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file says of itself."""
+    """What a file says of itself. `source`: which database its changes are from; empty for events."""
 
     rows: int
     last_offset: int
+    source: str = ""
 
 
 def to_table(events: Sequence[StreamEvent]) -> pa.Table:
@@ -47,31 +66,64 @@ def to_table(events: Sequence[StreamEvent]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def to_parquet(table: pa.Table, last_offset: int) -> bytes:
-    """A file of the table's rows, sorted by ORDER, each page with a checksum."""
-    told = {_VERSION: str(SCHEMA_VERSION).encode(), _LAST: str(last_offset).encode()}
+def to_parquet(table: pa.Table, last_offset: int, kind: str = EVENTS, source: str = "") -> bytes:
+    """A file of the table's rows, sorted, each page with a checksum."""
+    told = {
+        _VERSION: str(SCHEMA_VERSION).encode(),
+        _LAST: str(last_offset).encode(),
+        _SOURCE: source.encode(),
+    }
+    order = list(ORDERS[kind])
     out = io.BytesIO()
     pq.write_table(
-        table.sort_by(list(ORDER)).replace_schema_metadata(told), out, compression="zstd",
+        table.sort_by(order).replace_schema_metadata(told), out, compression="zstd",
         compression_level=COMPRESSION_LEVEL, row_group_size=ROW_GROUP_ROWS, write_page_checksum=True,
-        sorting_columns=pq.SortingColumn.from_ordering(table.schema, list(ORDER)),
+        sorting_columns=pq.SortingColumn.from_ordering(table.schema, order),
     )  # fmt: skip
     return out.getvalue()
+
+
+def read_footer(files: LakeFiles, path: str) -> Footer:
+    """What the file says of itself, by reading its end alone. Raises FileNotFoundError; pa.ArrowException: damaged."""
+    end = files.read_end(path, FOOTER_BYTES)
+    length = int.from_bytes(end[-8:-4], "little") + 8  # before the end, by the format's definition
+    if length > len(end):
+        return footer_of(files.read(path))
+    metadata = pq.read_metadata(io.BytesIO(end))
+    return _told(metadata) or footer_of(files.read(path))
 
 
 def footer_of(data: bytes) -> Footer:
     """What the file says of itself; of one that doesn't say, the largest offset of its rows."""
     metadata = pq.read_metadata(io.BytesIO(data))
-    told = (metadata.metadata or {}).get(_LAST)
-    if told is not None:
-        return Footer(metadata.num_rows, int(told))
-    offsets = pq.read_table(io.BytesIO(data), columns=["stream_offset"])["stream_offset"].to_pylist()
-    return Footer(metadata.num_rows, max(offsets, default=0))
+    if told := _told(metadata):
+        return told
+    offsets = pq.read_table(io.BytesIO(data), columns=["stream_offset"])["stream_offset"]
+    return Footer(metadata.num_rows, pc.max(offsets).as_py() or 0)
+
+
+def _told(metadata: pq.FileMetaData) -> Footer | None:
+    told = metadata.metadata or {}
+    if _LAST not in told:
+        return None
+    return Footer(metadata.num_rows, int(told[_LAST]), told.get(_SOURCE, b"").decode())
 
 
 def read_table(data: bytes) -> pa.Table:
     """The rows of a file, whatever columns it has. Raises pa.ArrowException, OSError for a damaged one."""
     return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+
+
+def without_doubles(table: pa.Table) -> pa.Table:
+    """Events with the first of each event id alone, by their place in the stream."""
+    by_id = pc.sort_indices(table, [("event_id", "ascending"), ("stream_offset", "ascending")])
+    ids = table["event_id"].combine_chunks().take(by_id)
+    if len(ids) < 2:
+        return table
+    is_other = pc.not_equal(ids[1:], ids[:-1])
+    if pc.all(is_other).as_py():
+        return table
+    return table.take(by_id.filter(pa.concat_arrays([pa.array([True]), is_other])))
 
 
 def _row(event: StreamEvent) -> tuple[object, ...]:

@@ -339,7 +339,7 @@ async def test_a_full_disk_makes_the_lake_wait_and_loses_nothing(redis: Redis, t
 
 async def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(OverloadError, match="free space") as raised:
-        FullLake(tmp_path, times=1).put("kind=events/x.parquet", b"data")
+        FullLake(tmp_path, times=1).create("kind=events/x.parquet", b"data")
 
     assert raised.value.metadata["store"] == "lake"
 

@@ -63,7 +63,7 @@ def run_of(settings: Settings, run_id: int) -> Run:
 
 
 def lake_folder(settings: Settings) -> Path:
-    folder = settings.lake_dir / "kind=events" / "date=2024-01-01" / "hour=00"
+    folder = settings.data_dir / "lake" / "kind=events" / "date=2024-01-01" / "hour=00"
     folder.mkdir(parents=True)
     return folder
 
@@ -128,7 +128,7 @@ async def test_run_when_the_lake_is_empty_fails_and_says_what_to_do(settings: Se
 
 async def test_run_when_a_file_of_the_lake_is_torn_names_it(settings: Settings) -> None:
     fill_lake(settings)
-    (settings.lake_dir / "kind=events" / "torn.parquet").write_bytes(b"PAR1 torn")
+    (settings.data_dir / "lake" / "kind=events" / "torn.parquet").write_bytes(b"PAR1 torn")
     run = await failed(settings)
     assert run.state == "failed"
     assert "torn.parquet" in run.message
