@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 S3_READY := $(VENV)/.s3-ready
+FUZZ_READY := $(VENV)/.fuzz-ready
 # The data set of `make bench`.
 ITEMS ?= 1000000
 SEED ?= 7
@@ -21,6 +22,8 @@ CHAOS_S ?= 600
 FAULTS ?= 240
 # Of `make properties`.
 STEPS ?= 10000
+# Of `make fuzz`.
+SECONDS ?= 3600
 # FIRST=1: the bench goes before all other work of the machine, which needs root.
 FIRST ?=
 # Tests and builds must not start a thread pool in every library at once.
@@ -49,6 +52,9 @@ unit: $(S3_READY) ## All tests with coverage.
 properties: $(READY) ## Catalogue, filters and paging against plain models, at least STEPS steps (10000) of each.
 	RECO_STATE_STEPS=$(STEPS) $(BIN)/python -m pytest -q tests/unit/serving/test_catalogue_states.py \
 	  tests/unit/serving/test_filter_states.py tests/unit/serving/test_paging_states.py
+
+fuzz: $(FUZZ_READY) ## Random bytes into every decoder and the filter language for SECONDS seconds (3600): inputs, paths, findings.
+	PYTHONPATH=.:gen nice -n 19 $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 evaluate: $(READY) ## The quality table on MovieLens-100k.
 	@$(BIN)/reco evaluate
@@ -82,7 +88,7 @@ format: $(READY) ## Format code and protos.
 docs: $(READY) ## Write docs/settings.md and docs/metrics.md from the code.
 	PYTHONPATH=.:gen $(BIN)/python docs/generate.py
 
-lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.lock and requirements-bench.lock.
+lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.lock and those beside it.
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --upgrade -o requirements.lock
@@ -90,6 +96,8 @@ lock: $(READY) ## Resolve pyproject.toml's dependencies again into requirements.
 	  --no-emit-index-url --no-header --constraint requirements.lock -o requirements-bench.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra s3 --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --constraint requirements.lock -o requirements-s3.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra fuzz --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --constraint requirements.lock -o requirements-fuzz.lock
 
 clean: ## Remove what was built here; data/ stays.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
@@ -111,6 +119,11 @@ $(S3_READY): $(READY) requirements-s3.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-s3.lock
 	@touch $@
 
+$(FUZZ_READY): $(READY) requirements-fuzz.lock
+	@echo "Setting up the guide of the fuzzers."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-fuzz.lock
+	@touch $@
+
 $(BENCH_READY): $(READY) requirements-bench.lock
 	@command -v c++ >/dev/null || \
 	  { echo "A C++ compiler is missing (hnswlib is built from source). Debian, Ubuntu: sudo apt-get install -y g++ python3-dev; Fedora, Rocky: sudo dnf install -y gcc-c++ python3-devel; macOS: xcode-select --install" >&2; exit 1; }
@@ -120,4 +133,4 @@ $(BENCH_READY): $(READY) requirements-bench.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
-.PHONY: help up test check unit properties evaluate latency bench soak chaos bench-quick bench-report gen format docs lock clean
+.PHONY: help up test check unit properties fuzz evaluate latency bench soak chaos bench-quick bench-report gen format docs lock clean

@@ -37,7 +37,7 @@ def unpack_ring(packed: U64, keys: I32, codes: U8, times: U32) -> None:
 
 @njit(int64(_CODED, int64, int64, int32[::1]), cache=True, nogil=True)
 def decode_seen(coded: U8, count: int, k: int, out: I32) -> int:
-    """Writes `count` keys of `coded` to `out`, descending. Returns their count, or DAMAGED when the bits run out."""
+    """Writes `count` keys of `coded` to `out`, descending. Returns their count, or DAMAGED when the bits run out or a key is none."""
     if count == 0:
         return 0
     bit_count = coded.shape[0] * 8
@@ -46,6 +46,8 @@ def decode_seen(coded: U8, count: int, k: int, out: I32) -> int:
     key = np.int64(0)
     for byte in range(4):
         key |= np.int64(coded[byte]) << (8 * byte)
+    if key > ITEM_KEY_MAX:
+        return DAMAGED
     out[0] = np.int32(key)
     bit = 32
     for i in range(1, count):

@@ -180,6 +180,10 @@ class Client(asyncio.Protocol):
         """Whether a call may come in; counts it if it is one of those that the limit is for."""
         may_refuse = self._is_clean and self._server.has_answered and flags & frames.END_HEADERS
         self._is_clean = self._has_heard
+        if (
+            end - place - HEAD_BYTES > HEADERS_BYTES_MAX
+        ):  # the server refuses it; where it was cut must not matter
+            return True
         if not any(data.find(path, place, end) >= 0 for path in frames.RANKING):
             return True
         now_s = self._door.clock()

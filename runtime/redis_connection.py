@@ -122,6 +122,10 @@ class Connection(asyncio.Protocol):
                 _give(waiting.popleft(), value)
         except InvalidResponse as error:
             self.cut(error)
+        except (
+            Exception
+        ) as error:  # hiredis chokes in other ways, too: a list as the key of a map is a TypeError
+            self.cut(InvalidResponse(f"Redis said what can't be read: {type(error).__name__}: {error}"))
 
     def _push(self, value: Sequence[Any]) -> None:
         if value[0] != b"message" or self._on_push is None:  # that we have subscribed

@@ -1,0 +1,103 @@
+"""What is read from our own stores, where a disk or another version may have had its hand in: profiles, manifests, rules."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import numpy as np
+
+from bundle import manifest
+from bundle.manifest import BundleError, FileEntry, Manifest
+from profiles import codec
+from profiles.codec import ProfileDamagedError, pack_event
+from profiles.limits import VALUE_BYTES_MAX
+from serving import surface_file
+from serving.surface_file import SurfaceFileError
+from tests.fuzz.target import Target
+
+NEWER = np.array([pack_event(1_790_000_000 + i, 2, 5 + i) for i in range(70)], np.uint64)
+
+
+def profile(data: bytes) -> None:
+    """A profile is read or damaged; one that is read takes further events, and stays within its bytes."""
+    try:
+        found = codec.decode(data)
+    except ProfileDamagedError:
+        return
+    assert codec.applied_offset_of(data) == found.applied_offset
+    merged = codec.merge(data, NEWER, 5)
+    again = codec.decode(merged)
+    assert len(merged) <= VALUE_BYTES_MAX
+    assert again.event_count >= found.event_count
+    assert again.applied_offset >= found.applied_offset
+
+
+def manifest_file(data: bytes) -> None:
+    """A manifest is read or refused, those with a right checksum too."""
+    with contextlib.suppress(BundleError):
+        manifest.read_manifest("m", data)
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        body = dict(json.loads(data))
+        body.pop("sha256", None)
+        whole = json.dumps({"sha256": manifest._digest(body), **body}).encode()
+        with contextlib.suppress(BundleError):
+            read = manifest.read_manifest("m", whole)
+            assert all("/" not in entry.file for entry in read.arrays.values())
+
+
+def rules(data: bytes) -> None:
+    """A file of surfaces is read, or refused with its mistakes."""
+    with contextlib.suppress(SurfaceFileError):
+        surface_file.read("surfaces.toml", data)
+
+
+def _profiles() -> list[bytes]:
+    events = np.array(
+        [pack_event(1_780_000_000 + i, 1 + i % 5, (i * 7919) % 100_000) for i in range(400)], np.uint64
+    )
+    grown = [codec.merge(None, events[:1], 1), codec.merge(None, events[:64], 1 << 20)]
+    return [*grown, codec.merge(grown[-1], events, 9 << 16), codec.merge(None, events[:80], 3)]  # fmt: skip
+
+
+_ENTRY = FileEntry("a.npy", 5, "0" * 64, (2, 3), "float32")
+_MANIFEST = Manifest("m", 1.5, {"numpy": "2"}, {"d": 64}, {"ndcg": 0.1}, {"a": _ENTRY}, {"b": _ENTRY})
+_RULES = b"""[default]                 # for requests without a surface, or with one that is not below; the others start from it
+page_size = 20            # where a request says none
+served = { window_s = 600 }
+
+[surfaces.home]
+filter = 'NOT tags:"adult"'
+diversity = 0.2
+max_per_category = 4
+quotas = { trending = 40, new = 10 }
+rotation = { rate = 0.1, time_s = 86400 }
+exploration = 0.05
+
+[[surfaces.home.boosts]]
+name = "this year"
+filter = 'create_time >= 2026-01-01'
+weight = 0.2
+
+[[surfaces.home.pins]]
+name = "campaign"
+item = "sku-4711"
+place = 1
+
+[[surfaces.home.promotions]]
+name = "own brand"
+filter = 'tags:"own-brand"'
+share = 0.1
+
+[surfaces.newsletter]
+page_size = 6
+merging = "turns"
+turns = ["personal", "new", "trending"]
+served = { window_s = 604800, count = 200 }
+"""
+
+TARGETS = [
+    Target("profile", profile, _profiles(), (b"\xff" * 8, b"\1", b"\0" * 8)),
+    Target("manifest", manifest_file, [_MANIFEST.to_json()], (b"null", b"[[[[", b'"shape":', b"1e999", b"-1", b'"../x"', b"{}")),
+    Target("rules", rules, [_RULES], (b"[[", b"]]", b" = ", b"inf", b"nan", b"[surfaces.", b"quotas", b"served", b"rotation", b"\n"), slow=2),
+]  # fmt: skip
