@@ -57,3 +57,8 @@ assert BEAT_EVERY_S < SILENCE_S_MAX < MEMBER_TTL_S <= LEASE_TTL_S, (
 # Upkeep.
 TRIM_EVERY_S = 5.0
 LAG_EVERY_S = 2.0
+PARTITIONS_EVERY_S = (
+    600.0  # they are made days ahead; what lies in the default one meanwhile is soon in its place
+)
+RETIRE_EVERY_S = 6 * 3600.0  # a day that the lake has not the same is read anew each time
+CHORE_RETRY_S = 30.0

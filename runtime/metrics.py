@@ -87,6 +87,16 @@ DEAD_LETTERS_TOTAL = Counter(
     ["sink"],
     registry=REGISTRY,
 )
+POSTGRES_DAYS_HELD = Gauge(
+    "reco_postgres_days_held",
+    "Days older than RECO_POSTGRES_EVENT_DAYS that stay in Postgres since the lake has not the same; the log has both figures.",
+    registry=REGISTRY,
+)
+POSTGRES_DAYS_RETIRED_TOTAL = Counter(
+    "reco_postgres_days_retired_total",
+    "Days that left Postgres for good; the lake has them.",
+    registry=REGISTRY,
+)
 FRESHNESS_SECONDS = Histogram(
     "reco_freshness_seconds", "From an event's acceptance to its being visible to serving.",
     buckets=LATENCY_BUCKETS_S, registry=REGISTRY,

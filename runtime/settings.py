@@ -78,6 +78,12 @@ class Settings(BaseSettings):
         le=PARTITION_COUNT_MAX,
         description="Partitions of the event stream. Fixed once events exist.",
     )
+    postgres_event_days: int = Field(
+        90,
+        ge=0,
+        le=36_500,
+        description="Days of events that Postgres keeps; older ones leave it once the lake has the same. 0: all.",
+    )
     profile_ttl_days: int = Field(
         180, ge=1, le=3650, description="A profile that is not touched for so long is dropped."
     )
