@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from ingest import consumer, upkeep
 from ingest.assignment import units_of
+from ingest.chores import do_chores
 from ingest.consumer import Sink
 from ingest.lake.files import open_lake
 from ingest.lease import Lease
@@ -18,6 +19,7 @@ from ingest.schema import MIGRATIONS
 from ingest.sinks.lake import LakeSink
 from ingest.sinks.postgres import PostgresSink
 from ingest.sinks.profile import ProfileSink
+from ingest.store_chores import store_chores
 from ingest.stream import SINKS, StreamReader
 from runtime import lifecycle, metrics
 from runtime.clock import SystemClock
@@ -53,13 +55,15 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Event) -> None:
-    """A task for each sink of each partition, the heartbeat that shares them out, and the upkeep of the stream."""
+    """A task for each sink of each partition, the heartbeat that shares them out, and the upkeep of stream and stores."""
     clock = SystemClock()
     member = Membership(redis, make_name(), settings.partition_count, clock)
     make = _makers(settings, redis, pool)
+    chores = store_chores(settings, pool, clock)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(member.keep(stop))
         tasks.create_task(upkeep.keep_up(redis, settings.partition_count, stop))
+        tasks.create_task(do_chores(chores, Lease(redis, 0, "upkeep", member.name, clock), clock, stop))
         for partition, name in units_of(settings.partition_count):
             lease = Lease(redis, partition, name, member.name, clock)
             reader = StreamReader(redis, partition, name, member.name)

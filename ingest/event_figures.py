@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, cast
 
 import duckdb
@@ -48,10 +47,10 @@ async def postgres_figures(connection: AsyncConnection[Any], table: str) -> Figu
         return _figures(await (await connection.execute(query)).fetchone())
 
 
-def lake_figures(connection: duckdb.DuckDBPyConnection, day: date) -> Figures:
-    """Of the day's events in the view `events`. Of those with the same id the first of the stream counts, as in Postgres."""
+def lake_figures(connection: duckdb.DuckDBPyConnection) -> Figures:
+    """Of the view `events`, which holds one day's. Of those with the same id the first of the stream counts, as in Postgres."""
     connection.execute(f"SET threads = {LAKE_THREADS}")
-    return _figures(connection.execute(LAKE, [day]).fetchone())
+    return _figures(connection.execute(LAKE).fetchone())
 
 
 def _figures(row: Sequence[Any] | None) -> Figures:
@@ -125,7 +124,7 @@ FROM (SELECT md5({_POSTGRES_ROW}) AS digest FROM {{table}}) AS digests
 LAKE = f"""
 SELECT count(*), sum(('0x' || substr(digest, 1, 15))::BIGINT), sum(('0x' || substr(digest, 16, 15))::BIGINT)
 FROM (
-  SELECT md5({_LAKE_ROW}) AS digest FROM events WHERE date = ?
+  SELECT md5({_LAKE_ROW}) AS digest FROM events
   QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY stream_offset) = 1
 )
 """  # noqa: S608 -- constants of ours

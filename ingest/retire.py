@@ -7,15 +7,20 @@ turn that was killed anywhere is gone on with by the next.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import structlog
+from duckdb import DuckDBPyConnection
 from psycopg import AsyncConnection, sql
 from psycopg.sql import Identifier, Literal
 
-from ingest.event_figures import Figures, postgres_figures
+from ingest.event_figures import Figures, lake_figures, postgres_figures
+from ingest.lake.files import LakeFiles
+from ingest.lake.names import EVENTS as LAKE_EVENTS
+from ingest.lake.query import make_views, read
 from ingest.partitions import EVENTS, TRIES_MAX, changing, day_of, is_attached, make_partition, name_of
 from runtime import metrics
 from runtime.postgres import Pool, postgres_errors
@@ -37,6 +42,33 @@ async def retire(pool: Pool, lake: LakeFigures, keep_days: int, now_s: float) ->
     gone = [day for day in old if await _retire(pool, lake, day)]
     metrics.POSTGRES_DAYS_HELD.set(len(old) - len(gone))
     return gone
+
+
+def figures_in(files: LakeFiles) -> LakeFigures:
+    """What the lake has, of its files of the day alone."""
+
+    def look(day: date, running: list[DuckDBPyConnection]) -> Figures:
+        def work(connection: DuckDBPyConnection, names: Mapping[str, Sequence[str]]) -> Figures:
+            running.append(connection)
+            of_day = [name for name in names[LAKE_EVENTS] if f"/date={day}/" in name]
+            make_views(connection, {LAKE_EVENTS: of_day})
+            return lake_figures(connection)
+
+        return read(files, work)
+
+    async def look_apart(day: date) -> Figures:
+        running: list[DuckDBPyConnection] = []
+        looking = asyncio.create_task(asyncio.to_thread(look, day, running))
+        try:
+            return await asyncio.shield(looking)
+        except asyncio.CancelledError:  # the process stops: it need not wait for a long look
+            for connection in running:
+                connection.interrupt()
+            await asyncio.wait([looking])
+            looking.exception()  # it is known why
+            raise
+
+    return look_apart
 
 
 async def days(pool: Pool) -> list[date]:

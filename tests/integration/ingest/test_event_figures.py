@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reco.ingest.v1.event_pb2 import AcceptedEvent
 
-from ingest.event_figures import Figures, lake_figures, postgres_figures
+from ingest.event_figures import Figures, postgres_figures
 from ingest.events import StreamEvent
-from ingest.lake_files import LocalLake
+from ingest.lake.files import LocalLake
 from ingest.partitions import make_partition
+from ingest.retire import figures_in
 from ingest.sinks.lake import LakeSink
 from ingest.sinks.postgres import PostgresSink
 from ingest.stream import Entry
@@ -59,16 +59,8 @@ def on_the_day(made: Sequence[AcceptedEvent]) -> list[StreamEvent]:
     return [StreamEvent(Entry((DAY_MS + i) << 16, b""), each) for i, each in enumerate(made)]
 
 
-def in_lake(folder: Path) -> Figures:
-    with duckdb.connect() as connection:
-        files = f"{folder}/kind=events/*/*/*.parquet"
-        if not list(folder.glob("kind=events/*/*/*.parquet")):
-            return Figures(0, "0-0")
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(
-            f"CREATE VIEW events AS SELECT * FROM read_parquet('{files}', hive_partitioning = true)"
-        )
-        return lake_figures(connection, DAY)
+async def in_lake(folder: Path) -> Figures:
+    return await figures_in(LocalLake(folder))(DAY)
 
 
 async def in_postgres(pool: Pool) -> Figures:
@@ -100,7 +92,7 @@ async def test_figures_of_any_events_agree(day_pool: Pool, tmp_path: Path) -> No
             await write_both(on_the_day(made), day_pool, folder)
         found = await in_postgres(day_pool)
         assert found.row_count == len(made)
-        assert found == await asyncio.to_thread(in_lake, folder)
+        assert found == await in_lake(folder)
 
     loop = asyncio.get_running_loop()
 
@@ -117,8 +109,8 @@ async def test_of_an_id_that_came_twice_the_first_counts(day_pool: Pool, tmp_pat
 
     await write_both(on_the_day([first, accepted("b", 1), again]), day_pool, tmp_path)
 
-    assert await in_postgres(day_pool) == in_lake(tmp_path)
-    assert in_lake(tmp_path).row_count == 2
+    assert await in_postgres(day_pool) == await in_lake(tmp_path)
+    assert (await in_lake(tmp_path)).row_count == 2
 
 
 @pytest.mark.parametrize(
@@ -142,11 +134,11 @@ async def test_an_altered_value_has_another_checksum(day_pool: Pool, tmp_path: P
     sample.event.context.attributes["n"].number_value = 2.0
     await write_both(on_the_day([sample, accepted("b", 2)]), day_pool, tmp_path)
     async with day_pool.connection() as connection:
-        assert await postgres_figures(connection, TABLE) == in_lake(tmp_path)
+        assert await postgres_figures(connection, TABLE) == await in_lake(tmp_path)
 
         changed = await connection.execute(f"UPDATE {TABLE} SET {change} WHERE event_id = 'a'".encode())
 
         assert changed.rowcount == 1
         found = await postgres_figures(connection, TABLE)
     assert found.row_count == 2
-    assert found.checksum != in_lake(tmp_path).checksum
+    assert found.checksum != (await in_lake(tmp_path)).checksum
