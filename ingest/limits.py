@@ -62,3 +62,6 @@ PARTITIONS_EVERY_S = (
 )
 RETIRE_EVERY_S = 6 * 3600.0  # a day that the lake has not the same is read anew each time
 CHORE_RETRY_S = 30.0
+LAKE_LOOK_EVERY_S = 600.0  # for hours to compact: each has settled for ten minutes by then
+LAKE_MANIFEST_EVERY_S = 3_600.0  # and, after it, what is too old goes
+LAKE_EXPORT_EVERY_S = 30.0  # how old the lake's items and users may be

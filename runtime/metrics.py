@@ -53,6 +53,15 @@ EVENTS_TOTAL = Counter(
 INGEST_BATCH_EVENTS = Histogram(
     "reco_ingest_batch_events", "Events in one write.", buckets=SIZE_BUCKETS, registry=REGISTRY
 )
+LAKE_FILES_TOTAL = Counter(
+    "reco_lake_files_total",
+    "Files of the lake by what became of them: compacted (into others), removed (expired or replaced).",
+    ["outcome"],
+    registry=REGISTRY,
+)
+LAKE_CHANGES_TOTAL = Counter(
+    "reco_lake_changes_total", "Changes exported into the lake.", ["kind"], registry=REGISTRY
+)
 SINK_BATCH_EVENTS = Histogram(
     "reco_sink_batch_events",
     "Events in one batch of a sink.",

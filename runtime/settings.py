@@ -33,6 +33,12 @@ class Settings(BaseSettings):
         "",
         description="Where events go for good: a folder, or s3://bucket/path with AWS's usual variables (docs/lake.md); empty: data_dir/lake.",
     )
+    lake_keep_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Events leave the lake when their day ended so many days ago; 0: never.",
+    )
     models_url: str = Field("", description="Where models are published: a folder; empty: data_dir/models.")
 
     host: str = Field(

@@ -27,8 +27,8 @@ SETTLE_S = 600.0  # an hour is left alone for so long after its end: what the st
 HOURS_MAX = (
     48  # looked back at in one run, so that a sink that was down for a weekend is caught up within two
 )
-COMPACT_BYTES_MAX = 256 * 1024**2  # of what is put together: it is in memory, several times over
-BLOCK_FILES = 128  # put together where a whole hour is too much: 1 MB each at most, as the sink writes them
+COMPACT_BYTES_MAX = 64 * 1024**2  # of what is put together: it is in memory, some ten times as large
+BLOCK_FILES = 64  # put together where a whole hour is too much: 1 MB each at most, as the sink writes them
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def groups_of(parts: list[Part]) -> Iterator[list[Part]]:
 
 def _unite(files: LakeFiles, group: list[Part], check: Callable[[], None]) -> Compacted:
     kind = group[0].kind
+    check()
     data = [files.read(part.path) for part in group]
     footers = [footer_of(each) for each in data]
     table = pa.concat_tables([read_table(each) for each in data], promote_options="default")
