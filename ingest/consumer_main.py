@@ -9,18 +9,8 @@ from functools import partial
 from redis.asyncio import Redis
 
 from ingest import consumer, upkeep
-    units = units_of(settings.partition_count)
-    leases = {unit: Lease(redis, *unit, member.name, clock) for unit in units}
-    # Two of the same holder's: a long look of the one's chores does not keep the other's waiting.
-    upkeep_lease, lake_lease = (Lease(redis, 0, "upkeep", member.name, clock) for _ in range(2))
-    lake = _lake_upkeep(settings, pool, leases, lake_lease, stop)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(member.keep(stop))
-        tasks.create_task(upkeep.keep_up(redis, settings.partition_count, stop))
-        tasks.create_task(do_chores(store_chores(settings, pool, clock), upkeep_lease, clock, stop))
-        tasks.create_task(do_chores(lake.chores(), lake_lease, clock, stop))
-        tasks.create_task(lake.keep_compact())
-        for (partition, name), lease in leases.items():
+from ingest.assignment import Unit, units_of
+from ingest.chores import do_chores
 from ingest.consumer import Sink
 from ingest.lake.files import open_lake
 from ingest.lake.upkeep import LakeUpkeep
@@ -70,27 +60,18 @@ async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Ev
     clock = SystemClock()
     member = Membership(redis, make_name(), settings.partition_count, clock)
     make = _makers(settings, redis, pool)
-<<<<<<< HEAD
-    chores = store_chores(settings, pool, clock)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(member.keep(stop))
-        tasks.create_task(upkeep.keep_up(redis, settings.partition_count, stop))
-        tasks.create_task(do_chores(chores, Lease(redis, 0, "upkeep", member.name, clock), clock, stop))
-        for partition, name in units_of(settings.partition_count):
-            lease = Lease(redis, partition, name, member.name, clock)
-=======
     units = units_of(settings.partition_count)
-    leases = {
-        (partition, name): Lease(redis, partition, name, member.name, clock) for partition, name in units
-    }
+    leases = {unit: Lease(redis, *unit, member.name, clock) for unit in units}
+    # Two of the same holder's: a long look of the one's chores does not keep the other's waiting.
+    upkeep_lease, lake_lease = (Lease(redis, 0, "upkeep", member.name, clock) for _ in range(2))
+    lake = _lake_upkeep(settings, pool, leases, lake_lease, stop)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(member.keep(stop))
         tasks.create_task(upkeep.keep_up(redis, settings.partition_count, stop))
-        tasks.create_task(
-            _lake_upkeep(settings, pool, leases, Lease(redis, 0, "upkeep", member.name, clock), stop)
-        )
+        tasks.create_task(do_chores(store_chores(settings, pool, clock), upkeep_lease, clock, stop))
+        tasks.create_task(do_chores(lake.chores(), lake_lease, clock, stop))
+        tasks.create_task(lake.keep_compact())
         for (partition, name), lease in leases.items():
->>>>>>> deb5853 (Lake: upkeep in the consumer compacts, writes manifests, lets old days go, and exports changes of items and users)
             reader = StreamReader(redis, partition, name, member.name)
             is_ours = partial(member.owns, partition, name)
             tasks.create_task(consumer.run(reader, make[name](partition, lease), lease, stop, is_ours))

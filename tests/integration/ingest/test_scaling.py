@@ -109,11 +109,9 @@ async def in_every_sink(ingest: Ingest) -> dict[str, list[str] | int]:
     """Event ids as the record and the lake have them, and what all profiles count."""
     async with ingest.pool.connection() as connection:
         rows = await (await connection.execute("SELECT event_id, subject FROM events ORDER BY 1")).fetchall()
-<<<<<<< HEAD
-    lake = ds.dataset(ingest.settings.data_dir / "lake", partitioning="hive").to_table(columns=["event_id"])
-=======
-    lake = ds.dataset(ingest.settings.data_dir / "lake" / "kind=events", partitioning="hive").to_table(columns=["event_id"])
->>>>>>> deb5853 (Lake: upkeep in the consumer compacts, writes manifests, lets old days go, and exports changes of items and users)
+    lake = ds.dataset(ingest.settings.data_dir / "lake" / "kind=events", partitioning="hive").to_table(
+        columns=["event_id"]
+    )
     values = [await read_profile(ingest.redis, subject) for subject in {row[1] for row in rows}]
     return {
         "postgres": [row[0] for row in rows],

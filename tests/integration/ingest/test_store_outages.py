@@ -72,7 +72,9 @@ async def test_stores_killed_under_load_lose_and_double_nothing(
 
         async with ingest.pool.connection() as connection:
             rows = await (await connection.execute("SELECT event_id FROM events ORDER BY 1")).fetchall()
-        lake = ds.dataset(tmp_path / "lake" / "kind=events", partitioning="hive").to_table(columns=["event_id"])
+        lake = ds.dataset(tmp_path / "lake" / "kind=events", partitioning="hive").to_table(
+            columns=["event_id"]
+        )
 
     assert {error.code() for error in load.refusals} == {grpc.StatusCode.UNAVAILABLE}
     acknowledged = sorted(load.acknowledged)

@@ -24,7 +24,11 @@ async def test_written_events_reach_every_sink_once(ingest: Ingest) -> None:
     async with ingest.pool.connection() as connection:
         rows = await (await connection.execute("SELECT event_id FROM events ORDER BY event_id")).fetchall()
     assert [row[0] for row in rows] == sorted(ids)
-    lake = ds.dataset(ingest.settings.data_dir / "lake" / "kind=events", partitioning="hive").to_table().to_pylist()
+    lake = (
+        ds.dataset(ingest.settings.data_dir / "lake" / "kind=events", partitioning="hive")
+        .to_table()
+        .to_pylist()
+    )
     assert sorted(row["event_id"] for row in lake) == ids
     own = [each for each in events if each.user_id == "user-3"]
     profile = decode(await read_profile(ingest.redis, "u:user-3"))

@@ -71,9 +71,7 @@ async def test_nothing_is_compacted_before_it_has_settled_by_the_clock(
     assert len(names(lake)) == 2
 
 
-async def test_a_day_that_is_too_old_goes_after_a_manifest(
-    lake: LakeFiles, pool: Pool, redis: Redis
-) -> None:
+async def test_a_day_that_is_too_old_goes_after_a_manifest(lake: LakeFiles, pool: Pool, redis: Redis) -> None:
     await fill(lake, events([1]), events([2], hour=AFTER_A_DAY))
     kept = make(lake, pool, redis, keep_days=1)
     kept.clock.advance((AFTER_A_DAY + 24) * 3_600.0)  # type: ignore[attr-defined]  # a ManualClock
