@@ -10,7 +10,9 @@ from reco.errors.v1 import error_reason_pb2
 
 from cli.output import Json, console, print_json, print_table
 from cli.system import running_settings
-from ingest.dead_letters import DeadLetter, list_dead_letters, replay_dead_letters
+from ingest.dead_letter_files import DeadLetter
+from ingest.dead_letters import list_dead_letters, replay_dead_letters
+from ingest.lake.files import open_lake
 from runtime.errors import NotFoundError
 from runtime.redis_client import connect
 from runtime.settings import Settings
@@ -64,9 +66,11 @@ def replay(
 
 async def _list(settings: Settings, count: int) -> list[DeadLetter]:
     async with connect(settings.redis_url) as redis:
-        return await list_dead_letters(redis, settings.partition_count, count)
+        files = open_lake(settings.lake_url, settings.data_dir)
+        return await list_dead_letters(redis, files, settings.partition_count, count)
 
 
 async def _replay(settings: Settings, ids: list[str] | None) -> int:
     async with connect(settings.redis_url) as redis:
-        return await replay_dead_letters(redis, settings.partition_count, ids)
+        files = open_lake(settings.lake_url, settings.data_dir)
+        return await replay_dead_letters(redis, files, settings.partition_count, ids)

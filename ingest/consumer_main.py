@@ -59,6 +59,7 @@ async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Ev
     """A task for each sink of each partition, the heartbeat that shares them out, and the upkeep of stream and stores."""
     clock = SystemClock()
     member = Membership(redis, make_name(), settings.partition_count, clock)
+    files = open_lake(settings.lake_url, settings.data_dir)
     make = _makers(settings, redis, pool)
     units = units_of(settings.partition_count)
     leases = {unit: Lease(redis, *unit, member.name, clock) for unit in units}
@@ -67,7 +68,7 @@ async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Ev
     lake = _lake_upkeep(settings, pool, leases, lake_lease, stop)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(member.keep(stop))
-        tasks.create_task(upkeep.keep_up(redis, settings.partition_count, stop))
+        tasks.create_task(upkeep.keep_up(redis, files, settings.partition_count, stop))
         tasks.create_task(do_chores(store_chores(settings, pool, clock), upkeep_lease, clock, stop))
         tasks.create_task(do_chores(lake.chores(), lake_lease, clock, stop))
         tasks.create_task(lake.keep_compact())

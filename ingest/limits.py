@@ -19,8 +19,16 @@ ANNOUNCE_WAIT_S_MAX = 0.25  # for Redis after an upsert's commit; serving looks 
 DEDUPLICATION_WINDOW_S = 6 * 3600
 STREAM_ENTRIES_MAX = 1_000_000  # of a partition: some 250 MB, an hour of a dead sink at 300 events a second
 STREAM_RETRY_DELAY_MS = 1_000
-DEAD_LETTERS_MAX = 10_000  # of a partition; when there are more, its sink waits, for nothing may be dropped
+DEAD_LETTERS_MAX = (
+    10_000  # of a partition in Redis; its sink waits only when the lake has taken none for so many
+)
+DEAD_LETTERS_KEPT = 1_000  # stay in Redis: some 500 KB; older ones go to the lake ...
+DEAD_LETTERS_FILED = 1_000  # ... so many to a file
+REPLAYED_KEPT_S = (
+    24 * 3600
+)  # names of letters that went back, after all of their file did; two may play it at once
 DEAD_LETTER_REASON_CHARS_MAX = 200
+assert DEAD_LETTERS_KEPT + DEAD_LETTERS_FILED < DEAD_LETTERS_MAX
 # Above this the next call begins a new millisecond, so that the sequence of a place fits 16 bits.
 SEQUENCE_TURN = 64_000
 
@@ -65,3 +73,4 @@ CHORE_RETRY_S = 30.0
 LAKE_LOOK_EVERY_S = 600.0  # for hours to compact: each has settled for ten minutes by then
 LAKE_MANIFEST_EVERY_S = 3_600.0  # and, after it, what is too old goes
 LAKE_EXPORT_EVERY_S = 30.0  # how old the lake's items and users may be
+SPILL_EVERY_S = 1.0  # some thousand letters come in a second at most

@@ -261,5 +261,5 @@ def _full(partition: int, entries_max: int) -> OverloadError:
 
 
 def _too_many_dead_letters(partition: int) -> OverloadError:
-    message = f"partition {partition} has {limits.DEAD_LETTERS_MAX} dead letters; replay or remove them (`reco dead-letters`)"
+    message = f"partition {partition} has {limits.DEAD_LETTERS_MAX} dead letters that the lake does not take; see the consumer's log"
     return OverloadError(error_reason_pb2.ERROR_REASON_STREAM_FULL, message, {"partition": str(partition)})

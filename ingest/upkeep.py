@@ -11,7 +11,9 @@ import structlog
 from redis.asyncio import Redis
 
 from ingest import limits
+from ingest.dead_letters import spill
 from ingest.lag import groups_of, read_lags
+from ingest.lake.files import LakeFiles
 from ingest.stream import SINKS, stream_key
 from profiles.offsets import entry_id_of, pack_offset
 from runtime import metrics
@@ -33,12 +35,16 @@ async def trim(redis: Redis, partition: int) -> None:
             trimmed = await redis.xtrim(stream_key(partition), minid=entry_id_of(floor), approximate=True)
 
 
-async def keep_up(redis: Redis, partition_count: int, stop: asyncio.Event) -> None:
-    """Trims and publishes the lags until `stop`."""
+async def keep_up(redis: Redis, files: LakeFiles, partition_count: int, stop: asyncio.Event) -> None:
+    """Trims, moves dead letters to the lake and publishes the lags until `stop`."""
 
     async def trim_all() -> None:
         for partition in range(partition_count):
             await trim(redis, partition)
+
+    async def spill_all() -> None:
+        for partition in range(partition_count):
+            await spill(redis, files, partition)
 
     async def publish_lags() -> None:
         for sink, by_partition in (await read_lags(redis, partition_count)).items():
@@ -48,6 +54,7 @@ async def keep_up(redis: Redis, partition_count: int, stop: asyncio.Event) -> No
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(trim_all, limits.TRIM_EVERY_S, stop))
+        tasks.create_task(_repeat(spill_all, limits.SPILL_EVERY_S, stop))
         tasks.create_task(_repeat(publish_lags, limits.LAG_EVERY_S, stop))
 
 

@@ -96,6 +96,11 @@ DEAD_LETTERS_TOTAL = Counter(
     ["sink"],
     registry=REGISTRY,
 )
+DEAD_LETTERS_FILED_TOTAL = Counter(
+    "reco_dead_letters_filed_total",
+    "Of those, how many were moved from Redis to the lake.",
+    registry=REGISTRY,
+)
 POSTGRES_DAYS_HELD = Gauge(
     "reco_postgres_days_held",
     "Days older than RECO_POSTGRES_EVENT_DAYS that stay in Postgres since the lake has not the same; the log has both figures.",

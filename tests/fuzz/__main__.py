@@ -105,7 +105,8 @@ def _guided(target: Target, seed: int, seconds_s: float) -> Found:
     (folder / "corpus").mkdir(parents=True, exist_ok=True)
     for number, data in enumerate([*target.seeds, *crashers_of(target.name)]):
         (folder / "corpus" / f"seed-{number}").write_bytes(data)
-    (folder / "words").write_text("".join(f'"{_escaped(word)}"\n' for word in target.words if word))
+    words = [f'"{_escaped(word)}"' for word in target.words if word] or ["# none"]
+    (folder / "words").write_text("\n".join(words) + "\n")
     kept = CRASHERS / target.name
     kept.mkdir(parents=True, exist_ok=True)
     before = set(kept.iterdir())

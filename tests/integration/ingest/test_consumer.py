@@ -180,7 +180,7 @@ async def test_poison_goes_to_the_dead_letters_of_its_sink_and_the_rest_goes_on(
 
     await carry(StreamReader(redis, 0, name), make_sink(name, redis, pool, tmp_path / "lake"))
 
-    letters = await list_dead_letters(redis, 1)
+    letters = await list_dead_letters(redis, LocalLake(tmp_path), 1)
     assert [(letter.sink, letter.reason, letter.data) for letter in letters] == [
         (name, "not an AcceptedEvent", b"\xff not an event"),
         (name, "event id, item id or item key is missing", b""),
@@ -188,14 +188,16 @@ async def test_poison_goes_to_the_dead_letters_of_its_sink_and_the_rest_goes_on(
     assert (await lags(redis, 1))[name] == {0: 0}
 
 
-async def test_an_event_that_postgres_can_t_hold_is_set_aside_alone(redis: Redis, pool: Pool) -> None:
+async def test_an_event_that_postgres_can_t_hold_is_set_aside_alone(
+    redis: Redis, pool: Pool, tmp_path: Path
+) -> None:
     await append(redis, 20)
     await StreamWriter(redis).append(0, [("nul", accepted("n\0l", 1).SerializeToString())])
     await append(redis, 20, 20)
 
     await carry(StreamReader(redis, 0, "postgres"), PostgresSink(pool, 0))
 
-    [letter] = await list_dead_letters(redis, 1)
+    [letter] = await list_dead_letters(redis, LocalLake(tmp_path), 1)
     assert letter.sink == "postgres"
     assert "invalid byte sequence" in letter.reason
     async with pool.connection() as connection:
@@ -221,17 +223,20 @@ class Broken:
         self.written += [event.accepted.event.id for event in events]
 
 
-async def test_a_replayed_dead_letter_reaches_its_sink_alone_and_once(redis: Redis) -> None:
+async def test_a_replayed_dead_letter_reaches_its_sink_alone_and_once(redis: Redis, tmp_path: Path) -> None:
     ids = await append(redis, 6)
     broken, other = Broken(), Broken()
     other.is_mended = True
     readers = {"postgres": StreamReader(redis, 0, "postgres"), "lake": StreamReader(redis, 0, "lake")}
     await carry(readers["postgres"], broken)
     await carry(readers["lake"], other)
-    [letter] = await list_dead_letters(redis, 1)
+    [letter] = await list_dead_letters(redis, LocalLake(tmp_path), 1)
     broken.is_mended = True
 
-    replayed = [await replay_dead_letters(redis, 1, [letter.id]), await replay_dead_letters(redis, 1)]
+    replayed = [
+        await replay_dead_letters(redis, LocalLake(tmp_path), 1, [letter.id]),
+        await replay_dead_letters(redis, LocalLake(tmp_path), 1),
+    ]
     await carry(readers["postgres"], broken)
     await carry(readers["lake"], other)
 
@@ -239,12 +244,12 @@ async def test_a_replayed_dead_letter_reaches_its_sink_alone_and_once(redis: Red
     assert replayed == [1, 0]
     assert sorted(broken.written) == ids
     assert other.written == ids
-    assert await list_dead_letters(redis, 1) == []
+    assert await list_dead_letters(redis, LocalLake(tmp_path), 1) == []
     assert (await lags(redis, 1))["lake"] == {0: 0}
 
 
 async def test_too_many_dead_letters_hold_the_sink_and_lose_none(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "DEAD_LETTERS_MAX", 1)
     for data in (b"\xff1", b"\xff2"):
@@ -253,7 +258,7 @@ async def test_too_many_dead_letters_hold_the_sink_and_lose_none(
     with pytest.raises(OverloadError, match="dead letters"):
         await carry(StreamReader(redis, 0, "lake"), Broken())
 
-    assert [letter.data for letter in await list_dead_letters(redis, 1)] == [b"\xff1"]
+    assert [letter.data for letter in await list_dead_letters(redis, LocalLake(tmp_path), 1)] == [b"\xff1"]
     assert (await lags(redis, 1))["lake"] == {0: 1}
 
 
@@ -281,24 +286,31 @@ async def test_an_event_at_fault_that_can_t_be_set_aside_yet_is_not_lost_behind_
     await carry(reader, sink)
 
     assert [row["event_id"] for row in lake_rows(tmp_path)] == ["e0", "e1", "e2", "e4", "e5", "e6", "e7"]
-    assert [letter.reason for letter in await list_dead_letters(redis, 1)] == ["KeyError: 'e3'"]
+    assert [letter.reason for letter in await list_dead_letters(redis, LocalLake(tmp_path), 1)] == [
+        "KeyError: 'e3'"
+    ]
     assert (await lags(redis, 1))["lake"] == {0: 0}
 
 
-async def test_dead_letters_of_one_millisecond_are_listed_oldest_first(redis: Redis) -> None:
+async def test_dead_letters_of_one_millisecond_are_listed_oldest_first(redis: Redis, tmp_path: Path) -> None:
     for place in ("5-9", "5-10"):
         fields = {"sink": "lake", "entry": "1-1", "reason": "", "e": ""}
         await redis.xadd(dead_letters_key(0), fields, id=place)
 
-    assert [letter.id for letter in await list_dead_letters(redis, 1)] == ["0:5-9", "0:5-10"]
+    assert [letter.id for letter in await list_dead_letters(redis, LocalLake(tmp_path), 1)] == [
+        "0:5-9",
+        "0:5-10",
+    ]
 
 
-async def test_a_replay_over_a_clock_that_went_back_begins_a_new_millisecond(redis: Redis) -> None:
+async def test_a_replay_over_a_clock_that_went_back_begins_a_new_millisecond(
+    redis: Redis, tmp_path: Path
+) -> None:
     ahead_ms = int(time.time() * 1000) + 3_600_000
     await redis.xadd(stream_key(0), {"e": b""}, id=f"{ahead_ms}-{limits.SEQUENCE_TURN + 1}")
     await redis.xadd(dead_letters_key(0), {"sink": "lake", "entry": "1-1", "reason": "", "e": ""})
 
-    await replay_dead_letters(redis, 1)
+    await replay_dead_letters(redis, LocalLake(tmp_path), 1)
 
     assert (await redis.xrevrange(stream_key(0), count=1))[0][0] == f"{ahead_ms + 1}-0".encode()
 

@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 
 from ingest import dead_letters, limits
 from ingest.consumer import run
-from ingest.dead_letters import DeadLetter, replay_dead_letters
+from ingest.dead_letter_files import DeadLetter
+from ingest.dead_letters import replay_dead_letters
 from ingest.events import StreamEvent
 from ingest.lake.files import LocalLake
 from ingest.lease import Lease
@@ -35,20 +36,21 @@ async def test_the_mark_of_an_event_id_goes_with_the_window(redis: Redis) -> Non
 
 
 async def test_a_letter_that_two_replay_at_once_goes_back_once(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     letter: dict[Any, Any] = {"sink": "lake", "entry": "5-0", "reason": "torn", "e": b"data"}
     await redis.xadd(dead_letters_key(0), letter)
     both_have_read = asyncio.Barrier(2)
-    read = dead_letters._read
+    read, first = dead_letters._read, [both_have_read.wait, both_have_read.wait]
 
     async def read_together(*arguments: Any) -> list[DeadLetter]:
         letters = await read(*arguments)
-        await both_have_read.wait()
+        if first:
+            await first.pop()()
         return letters
 
     monkeypatch.setattr(dead_letters, "_read", read_together)
-    counts = await asyncio.gather(replay_dead_letters(redis, 1), replay_dead_letters(redis, 1))
+    counts = await asyncio.gather(*(replay_dead_letters(redis, LocalLake(tmp_path), 1) for _ in range(2)))
 
     assert sorted(counts) == [0, 1]
     assert await redis.xlen(stream_key(0)) == 1
