@@ -68,6 +68,9 @@ bench: $(BENCH_READY) ## All figures over ITEMS, SEED and NORMS (1000000, 7, hea
 bench-quick: $(BENCH_READY) ## The same over 30,000 items in under 3 minutes: for a look, not for a claim.
 	PYTHONPATH=.:gen $(BIN)/python -m bench.run --quick --items $(ITEMS) --seed $(SEED) --norms $(NORMS) $(if $(FIRST),--first)
 
+bench-ingest: $(READY) ## How many events a second come in and reach each sink, in some three minutes.
+	PYTHONPATH=.:gen $(BIN)/python -m bench.ingest
+
 soak: $(READY) ## Everything at once for SOAK_S seconds (1800): what fails, grows or leaks.
 	PYTHONPATH=.:gen $(BIN)/python -m bench.soak --items $(SOAK_ITEMS) --seed $(SEED) --norms $(NORMS) --seconds $(SOAK_S)
 
@@ -133,4 +136,4 @@ $(BENCH_READY): $(READY) requirements-bench.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
-.PHONY: help up test check unit properties fuzz evaluate latency bench soak chaos bench-quick bench-report gen format docs lock clean
+.PHONY: help up test check unit properties fuzz evaluate latency bench bench-ingest soak chaos bench-quick bench-report gen format docs lock clean

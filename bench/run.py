@@ -25,6 +25,7 @@ from bench.scenarios import (
     catalogue,
     deadlines,
     filters,
+    ingest,
     memory,
     overload,
     paging,
@@ -159,6 +160,15 @@ def measure(options: Options, timing: Timing, is_first: bool = False, cache: Pat
         server_bytes = _with_server(run, context)
         run.take("usual stack", lambda: usual_stack.compared(context))
         run.take("recall sweep", lambda: recall.sweep(context, with_hnswlib=True))
+    # With stores of its own: those of the data set are as they have to be for the next run.
+    size = (
+        ingest.FULL
+        if timing.seconds >= FULL.seconds
+        else ingest.QUICK
+        if timing.seconds >= QUICK.seconds
+        else ingest.TINY
+    )
+    run.take("ingest", lambda: ingest.ingest(serving_core, load_core, size))
     run.take("others", run.others)
     run.take("items", lambda: memory.items(context, server_bytes, cache))
     return run

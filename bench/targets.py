@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 
@@ -87,6 +87,13 @@ TARGETS = (
         "overload_goodput_share", "answers/s at 5 times saturation, over the most there are", 0.9, 0.95, True
     ),
     Target("overload_p99_ratio", "p99 of what is answered then, over p99 at the most", 2.0, 1.5, False),
+    Target(
+        "ingest_events_s", "events/s that one ingest process takes in batches of 100", 20_000, 30_000, True
+    ),
+    Target("sink_profile_events_s", "events/s that the profile sink takes alone", 10_000, 20_000, True),
+    Target("sink_postgres_events_s", "events/s that the Postgres sink takes alone", 10_000, 20_000, True),
+    Target("sink_lake_events_s", "events/s that the lake sink takes alone", 10_000, 20_000, True),
+    Target("write_event_ms_p99", "ms of a single event's call at 500 a second, p99", 5.0, 2.5, False),
 )
 
 
@@ -119,22 +126,25 @@ FIGURES = (
     Figure("overload_refused_ms_p99", "ms until a call is refused at 5 times saturation, p99"),
     Figure("overload_normal_share", "the same goodput of normal calls, half of the calls being sheddable"),
     Figure(
+        "ingest_over_xadd", "ingest_events_s over bare pipelined XADDs of the same payloads, in the same run"
+    ),
+    Figure(
         "others_share", "share of all cores that processes other than the bench's took, the most of any run"
     ),
 )
 NAMES = tuple(figure.name for figure in (*TARGETS, *FIGURES))  # of a result's metrics, in its order
 
 
-def table(metrics: Mapping[str, float | None]) -> str:
+def table(metrics: Mapping[str, float | None], only: Collection[str] = NAMES) -> str:
     """The figures beside what is to be reached."""
     lines = [f"{'':<28}{'measured':>12}{'at least':>12}{'aim':>12}  "]
-    for target in TARGETS:
+    for target in (target for target in TARGETS if target.name in only):
         value = metrics.get(target.name)
         shown = "-" if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")
         lines.append(
             f"{target.name:<28}{shown:>12}{target.least:>12,g}{target.aim:>12,g}  {target.verdict(value)}"
         )
-    for figure in FIGURES:
+    for figure in (figure for figure in FIGURES if figure.name in only):
         value = metrics.get(figure.name)
         lines.append(f"{figure.name:<28}{'-' if value is None else f'{value:,.4g}':>12}")
     return "\n".join(lines)

@@ -60,7 +60,7 @@ async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Ev
     clock = SystemClock()
     member = Membership(redis, make_name(), settings.partition_count, clock)
     files = open_lake(settings.lake_url, settings.data_dir)
-    make = _makers(settings, redis, pool)
+    make = makers(settings, redis, pool)
     units = units_of(settings.partition_count)
     leases = {unit: Lease(redis, *unit, member.name, clock) for unit in units}
     # Two of the same holder's: a long look of the one's chores does not keep the other's waiting.
@@ -86,7 +86,8 @@ def _lake_upkeep(
     return LakeUpkeep(files, pool, of_lake, lease, settings.lake_keep_days, SystemClock(), stop)
 
 
-def _makers(settings: Settings, redis: Redis, pool: Pool) -> dict[str, Callable[[int, Lease], Sink]]:
+def makers(settings: Settings, redis: Redis, pool: Pool) -> dict[str, Callable[[int, Lease], Sink]]:
+    """What makes a sink of a partition under its lease, by the sink's name."""
     files = open_lake(settings.lake_url, settings.data_dir)
     profile = ProfileSink(redis, settings.profile_ttl_days, SystemClock())
     return {
