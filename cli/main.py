@@ -8,7 +8,20 @@ import grpc
 import psycopg
 import typer
 
-from cli import dead_letters, evaluate, events, explain, load, models, profile, recommend, surfaces, train, up
+from cli import (
+    dead_letters,
+    evaluate,
+    events,
+    explain,
+    lake,
+    load,
+    models,
+    profile,
+    recommend,
+    surfaces,
+    train,
+    up,
+)
 from cli.output import told
 from runtime.errors import RecoError
 from runtime.lifecycle import EXIT_ERROR, EXIT_USAGE
@@ -34,6 +47,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(models.app, name="models")
 app.add_typer(surfaces.app, name="surfaces")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(lake.app, name="lake")
 
 
 @app.command()

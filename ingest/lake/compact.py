@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-import pyarrow as pa
-
 from ingest.lake.files import LakeFiles, ThereAlreadyError
 from ingest.lake.listing import gaps, hours
 from ingest.lake.names import EVENTS, Part, current, part_of, superseded
-from ingest.lake.table import footer_of, read_table, to_parquet, without_doubles
+from ingest.lake.table import footer_of, read_table, to_parquet, united, without_doubles
 
 HOUR_S = 3_600
 SETTLE_S = 600.0  # an hour is left alone for so long after its end: what the stream had then has come
@@ -101,7 +99,7 @@ def _unite(files: LakeFiles, group: list[Part], check: Callable[[], None]) -> Co
     check()
     data = [files.read(part.path) for part in group]
     footers = [footer_of(each) for each in data]
-    table = pa.concat_tables([read_table(each) for each in data], promote_options="default")
+    table = united([read_table(each) for each in data])
     kept = without_doubles(table) if kind == EVENTS else table
     whole = to_parquet(kept, footers[-1].last_offset, kind, footers[-1].source)
     if read_table(whole).num_rows != kept.num_rows or table.num_rows != sum(each.rows for each in footers):

@@ -114,6 +114,15 @@ def read_table(data: bytes) -> pa.Table:
     return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
 
 
+def united(tables: Sequence[pa.Table]) -> pa.Table:
+    """All rows, columns united by name; null where a table has no such column."""
+    table = pa.concat_tables(tables, promote_options="default")
+    fields = [
+        field.with_nullable(field.nullable or bool(table[field.name].null_count)) for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
 def without_doubles(table: pa.Table) -> pa.Table:
     """Events with the first of each event id alone, by their place in the stream."""
     by_id = pc.sort_indices(table, [("event_id", "ascending"), ("stream_offset", "ascending")])
