@@ -10,6 +10,7 @@ from typing import Annotated
 
 import psycopg
 import typer
+from reco.errors.v1 import error_reason_pb2
 from rich.console import Console
 
 from bundle.registry import active_version
@@ -20,7 +21,7 @@ from cli.system import NOTE, sole_owner, write_note
 from cli.tables import MOVIELENS, read_source
 from cli.train import start_run, watch
 from ingest.server import MIGRATIONS
-from runtime.errors import RecoError
+from runtime.errors import RecoError, StateError
 from runtime.log import configure_logging
 from runtime.migrate import migrate
 from runtime.postgres import open_pool
@@ -56,7 +57,7 @@ def up(
 
 
 def _run(settings: Settings, sample: str, stop: threading.Event) -> None:
-    valkey = None if settings.redis_url else EmbeddedValkey(settings.data_dir)
+    valkey = None if settings.redis_url else _embedded_valkey(settings)
     postgres = None if settings.postgres_url else EmbeddedPostgres(settings.data_dir)
     urls = {
         "redis_url": valkey.url if valkey else settings.redis_url,
@@ -84,6 +85,13 @@ def _run(settings: Settings, sample: str, stop: threading.Event) -> None:
         supervisor.stop()
         (settings.data_dir / NOTE).unlink(missing_ok=True)
         notes.print(f"stopped; the data is in {settings.data_dir.resolve()}", soft_wrap=True)
+
+
+def _embedded_valkey(settings: Settings) -> EmbeddedValkey:
+    if settings.durability == "replicas":
+        message = "RECO_DURABILITY is replicas, but the embedded Valkey has none: set RECO_REDIS_URL, or choose always or everysec"
+        raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message)
+    return EmbeddedValkey(settings.data_dir, settings.durability)
 
 
 def _mark_started(units: list[Unit]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.redis_client import BLOCK_WAIT_S_MAX
+from runtime.redis_client import ANSWER_WAIT_S_MAX, BLOCK_WAIT_S_MAX
 
 # The door.
 SKEW_S_MAX = 300  # how far clocks may differ; the contract names it too (event.proto)
@@ -27,11 +27,19 @@ DEAD_LETTERS_FILED = 1_000  # ... so many to a file
 REPLAYED_KEPT_S = (
     24 * 3600
 )  # names of letters that went back, after all of their file did; two may play it at once
+# For replicas to say that they have it (RECO_DURABILITY=replicas): some 0.1 ms is usual, a slow sync of theirs takes a second.
+WAIT_MS_MAX = 2_000
+REPLICAS_RETRY_DELAY_MS = 500
+FENCE_TTL_MS = 60_000  # what makes WAIT answer for a call that wrote nothing needs no longer life
+VERIFY_RETRY_S = 0.5  # between looks at a store that is away when ingest starts
 DEAD_LETTER_REASON_CHARS_MAX = 200
 assert DEAD_LETTERS_KEPT + DEAD_LETTERS_FILED < DEAD_LETTERS_MAX
 # Above this the next call begins a new millisecond, so that the sequence of a place fits 16 bits.
 SEQUENCE_TURN = 64_000
 
+assert WAIT_MS_MAX < ANSWER_WAIT_S_MAX * 1000, (
+    "replicas that are late are told as such, not as a store that is silent"
+)
 assert SEQUENCE_TURN + APPEND_ENTRIES_MAX < 1 << 16
 
 # The sinks.

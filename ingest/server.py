@@ -11,6 +11,7 @@ from reco.ingest.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 from redis.asyncio import Redis
 
 from ingest.announcer import Announcer
+from ingest.durability import wait_verified
 from ingest.keys import ItemKeys
 from ingest.schema import MIGRATIONS as MIGRATIONS
 from ingest.service import IngestService
@@ -29,6 +30,7 @@ SERVICE_NAME = ingest_service_pb2.DESCRIPTOR.services_by_name["IngestService"].f
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Brings the schema forward, then serves until `stop`."""
     async with connect(settings.redis_url) as redis, open_pool(settings.postgres_url) as pool:
+        await wait_verified(redis, settings, stop)
         applied = await migrate(pool, MIGRATIONS)
         metrics.serve_metrics(settings.host, settings.metrics_port_base)
         address = f"{settings.host}:{settings.ingest_port}"
@@ -42,7 +44,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 
 def make_service(settings: Settings, redis: Redis, pool: Pool) -> IngestService:
     """The service over open stores."""
-    writer = EventWriter(StreamWriter(redis), ItemKeys(pool), settings.partition_count, SystemClock())
+    stream = StreamWriter(redis, replica_count=settings.replica_count)
+    writer = EventWriter(stream, ItemKeys(pool), settings.partition_count, SystemClock())
     return IngestService(writer, pool, Announcer(redis))
 
 

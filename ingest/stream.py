@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from ingest import limits
+from ingest.replicas import ReplicatedScript
 from profiles.offsets import entry_id_of, pack_offset
 from runtime.errors import OverloadError, StateError
 from runtime.redis_client import BLOCK_WAIT_S_MAX, redis_errors
@@ -123,10 +124,16 @@ def lease_key(partition: int, sink: str) -> str:
 
 
 class StreamWriter:
-    """Appends events, each id once."""
+    """Appends events, each id once. With `replica_count` an answer means that so many replicas have them."""
 
-    def __init__(self, redis: Redis, entries_max: int = limits.STREAM_ENTRIES_MAX) -> None:
-        self._append = redis.register_script(_APPEND)
+    def __init__(
+        self, redis: Redis, entries_max: int = limits.STREAM_ENTRIES_MAX, replica_count: int = 0
+    ) -> None:
+        self._append = (
+            ReplicatedScript(redis, _APPEND, replica_count)
+            if replica_count
+            else redis.register_script(_APPEND)
+        )
         self._entries_max = entries_max
 
     async def append(self, partition: int, events: Sequence[tuple[str, bytes]]) -> list[Place]:

@@ -9,8 +9,18 @@ from reco.errors.v1 import error_reason_pb2
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.errors import OverloadError, RecoError, StateError, store_unavailable
@@ -24,6 +34,11 @@ CONNECTIONS_MAX = 64  # of one process
 RETRIES_MAX = 2  # what is sent twice is harmless: writes are idempotent by event id or by compare-and-set
 RETRY_WAIT_S_MAX = 0.1
 OVERLOAD_RETRY_DELAY_MS = 1000
+
+# Answers of a store that is about to be something else: it starts, or another is the primary now. redis-py takes the first
+# word off those that it has a class for; the first error of a pipeline begins with other words altogether.
+_AWAY = (ReadOnlyError, MasterDownError, ClusterDownError, MovedError, AskError, TryAgainError)
+_AWAY_WORDS = ("LOADING", "NOGROUP", "NOREPLICAS", "UNBLOCKED", "MASTERDOWN")
 
 assert BLOCK_WAIT_S_MAX < ANSWER_WAIT_S_MAX
 
@@ -61,8 +76,10 @@ def told(error: BaseException) -> RecoError:
         )
     if "MISCONF" in words or "No space left" in words:
         return _full("Redis can't write to its disk; free space, then retry")
-    if isinstance(error, ResponseError) and not words.startswith(
-        ("LOADING", "READONLY", "CLUSTERDOWN", "NOGROUP")
+    if (
+        isinstance(error, ResponseError)
+        and not isinstance(error, _AWAY)
+        and not words.startswith(_AWAY_WORDS)
     ):
         return RecoError(
             error_reason_pb2.ERROR_REASON_INTERNAL, f"our fault: Redis refused a command: {words}"

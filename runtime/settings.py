@@ -6,7 +6,7 @@ Every process reads the same settings; docs/settings.md is made from the descrip
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +17,8 @@ PARTITION_COUNT_MAX = 128
 RANKING_PROCESSES_MAX = 32
 # More than partitions and sinks would idle; each holds as many connections of Redis as it has readers.
 CONSUMER_PROCESSES_MAX = 32
+# More than anybody runs of one primary; each adds to what a write waits for.
+DURABILITY_REPLICAS_MAX = 16
 
 
 class Settings(BaseSettings):
@@ -28,6 +30,16 @@ class Settings(BaseSettings):
         Path("data"), description="Where the embedded stores, the lake and the models live."
     )
     redis_url: str = Field("", description="Redis or Valkey; empty: an embedded Valkey under data_dir.")
+    durability: Literal["always", "everysec", "replicas"] = Field(
+        "always",
+        description="What an acknowledged event has survived (docs/redis.md). `always`: it is on the disk of the primary. `everysec`: up to a second may be lost with the machine's power, up to two when Redis is killed while a sync is slow. `replicas`: durability_replicas replicas have it.",
+    )
+    durability_replicas: int = Field(
+        1,
+        ge=1,
+        le=DURABILITY_REPLICAS_MAX,
+        description="With durability `replicas`: how many must have an event before it is acknowledged.",
+    )
     postgres_url: str = Field("", description="PostgreSQL; empty: an embedded one under data_dir.")
     lake_url: str = Field(
         "",
@@ -136,6 +148,11 @@ class Settings(BaseSettings):
     @classmethod
     def _is_file(cls, path: object) -> object:
         return path or None
+
+    @property
+    def replica_count(self) -> int:
+        """Replicas that must have an event before it is acknowledged."""
+        return self.durability_replicas if self.durability == "replicas" else 0
 
     @property
     def models_dir(self) -> Path:

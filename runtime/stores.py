@@ -37,9 +37,10 @@ UNPRIVILEGED_ACCOUNT = "nobody"
 
 
 class EmbeddedValkey:
-    """Valkey under `data_dir`/valkey. An answered write is on the disk (appendfsync always)."""
+    """Valkey under `data_dir`/valkey. With `appendfsync` always, an answered write is on the disk."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, appendfsync: str = "always") -> None:
+        self._appendfsync = appendfsync
         self._folder = data_dir.resolve() / "valkey"
         self._socket = socket_folder(data_dir) / "valkey.sock"
         self._child = Child(self._folder, self._folder.with_suffix(".log"), signal.SIGTERM, None)
@@ -54,7 +55,7 @@ class EmbeddedValkey:
         """How the server is started."""
         options = {
             "port": "0", "unixsocket": str(self._socket), "unixsocketperm": "700", "dir": str(self._folder),
-            "appendonly": "yes", "appendfsync": "always", "save": "", "daemonize": "no",
+            "appendonly": "yes", "appendfsync": self._appendfsync, "save": "", "daemonize": "no",
             "maxmemory": str(VALKEY_BYTES_MAX), "maxmemory-policy": "noeviction",
         }  # fmt: skip
         return [str(valkey_binary()), *(part for k, v in options.items() for part in (f"--{k}", v))]
