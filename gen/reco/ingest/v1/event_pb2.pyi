@@ -87,7 +87,9 @@ class Event(_message.Message):
     SURFACE_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The caller's identifier of this event, 1 to 64 characters. The same id is counted once, however often it is sent."""
+    """The caller's identifier of this event, 1 to 64 characters. The same id is counted once, however often it is sent within
+    six hours; an id that is sent again later is a new event.
+    """
     user_id: _builtins.str
     """The user, at most 128 characters. Either this or `session_id` is required; with both, the event is the user's."""
     session_id: _builtins.str

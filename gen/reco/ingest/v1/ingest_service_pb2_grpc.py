@@ -71,7 +71,7 @@ class IngestServiceServicer:
     def WriteEvents(self, request, context):
         """Writes a batch of events. A request that breaks a rule of the contract is refused whole with INVALID_ARGUMENT and
         nothing is written; what depends on the state (an unknown item, a future time) is refused event by event.
-        Safe to retry: an event id is counted once.
+        Safe to retry for six hours: so long an event id is counted once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,7 +21,7 @@ class IngestServiceStub:
     WriteEvents: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.WriteEventsRequest, _ingest_service_pb2.WriteEventsResponse]
     """Writes a batch of events. A request that breaks a rule of the contract is refused whole with INVALID_ARGUMENT and
     nothing is written; what depends on the state (an unknown item, a future time) is refused event by event.
-    Safe to retry: an event id is counted once.
+    Safe to retry for six hours: so long an event id is counted once.
     """
     ImportEvents: _aio.StreamUnaryMultiCallable[_ingest_service_pb2.ImportEventsRequest, _ingest_service_pb2.ImportEventsResponse]
     """Imports any number of events over one stream, for bulk. Bad events are set aside and counted, with a sample of the
@@ -49,7 +49,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_ingest_service_pb2.WriteEventsResponse]:
         """Writes a batch of events. A request that breaks a rule of the contract is refused whole with INVALID_ARGUMENT and
         nothing is written; what depends on the state (an unknown item, a future time) is refused event by event.
-        Safe to retry: an event id is counted once.
+        Safe to retry for six hours: so long an event id is counted once.
         """
 
     @_abc_1.abstractmethod
