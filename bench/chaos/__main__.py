@@ -5,6 +5,7 @@ make chaos SEED=11 CHAOS_S=60 FAULTS=30
 python -m bench.chaos --seed 7 --show                   # the schedule, as JSON
 python -m bench.chaos --schedule FILE                   # one that was kept, or altered by hand
 python -m bench.chaos --broken acknowledge-before-write # a build that is wrong: the run must say so
+python -m bench.chaos --durability everysec             # what that setting may lose when Valkey is killed
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main() -> int:
     add("--schedule", type=Path, help="a file of faults, as --show prints it, in place of drawn ones")
     add("--show", action="store_true", help="print the schedule and end")
     add("--broken", choices=sorted(HOW), default="", help="consumers are this build")
+    add("--durability", choices=("always", "everysec"), default="always", help="(default: %(default)s)")
     add("--out", type=Path, help="a file for the report, as JSON")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,7 +48,14 @@ def main() -> int:
         faults = schedule or draw(arguments.seed, arguments.seconds, arguments.faults)
         print(json.dumps([asdict(fault) for fault in faults], indent=1))
         return 0
-    options = Options(arguments.seed, arguments.seconds, arguments.faults, arguments.rate, arguments.broken)
+    options = Options(
+        arguments.seed,
+        arguments.seconds,
+        arguments.faults,
+        arguments.rate,
+        arguments.broken,
+        durability=arguments.durability,
+    )
     try:
         report = chaos(options, schedule)
     except (RecoError, TimeoutError) as error:

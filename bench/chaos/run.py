@@ -50,6 +50,7 @@ class Options:
     rate: float  # events a second
     broken: str = ""  # a build that is wrong on purpose (broken.py)
     looks_for_leaks: bool = True
+    durability: str = "always"  # runtime/settings.py
 
 
 def chaos(options: Options, schedule: Sequence[Fault] | None = None) -> Report:
@@ -58,7 +59,7 @@ def chaos(options: Options, schedule: Sequence[Fault] | None = None) -> Report:
     faults = list(schedule or draw(options.seed, options.seconds, options.fault_count, disks=mounts))
     with (
         tempfile.TemporaryDirectory(prefix="reco-chaos-") as made,
-        running(_open(made), mounts, options.broken) as system,
+        running(_open(made), mounts, options.broken, options.durability) as system,
     ):
         _upsert(system)
         begin_s = int(time.time())

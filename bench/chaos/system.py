@@ -37,6 +37,7 @@ class System:
 
     folder: Path
     disks: Mapping[str, Path]
+    durability: str
     valkey: EmbeddedValkey
     postgres: EmbeddedPostgres
     loop: asyncio.AbstractEventLoop  # of the proxies
@@ -91,15 +92,15 @@ class System:
 
 
 @contextlib.contextmanager
-def running(folder: Path, mounts: bool, broken: str = "") -> Iterator[System]:
-    """Everything, ready. `broken`: consumers are the build of that name (broken.py)."""
+def running(folder: Path, mounts: bool, broken: str = "", durability: str = "always") -> Iterator[System]:
+    """Everything, ready. `broken`: some are the build of that name (broken.py). `durability`: always or everysec."""
     with contextlib.ExitStack() as stack:
         disks = {
             name: stack.enter_context(disk(folder, name, mounts)) for name in ("lake", "valkey", "postgres")
         }
         loop = stack.enter_context(_loop())
-        valkey, postgres = EmbeddedValkey(disks["valkey"]), EmbeddedPostgres(disks["postgres"])
-        system = System(folder, disks, valkey, postgres, loop)
+        valkey, postgres = EmbeddedValkey(disks["valkey"], durability), EmbeddedPostgres(disks["postgres"])
+        system = System(folder, disks, durability, valkey, postgres, loop)
         system.ports = {name: free_port(METRICS_PORTS) for name in PORTS}
         _add_proxies(system, stack)
         _add_units(system, broken)
@@ -159,7 +160,7 @@ def _environment(system: System, name: str) -> dict[str, str]:
     return {
         "RECO_DATA_DIR": str(system.folder), "RECO_LAKE_URL": str(system.disks["lake"] / "lake"),
         "RECO_REDIS_URL": f"redis://127.0.0.1:{system.proxies[f'{kind}-valkey'].port}",
-        "RECO_POSTGRES_URL": POSTGRES_URL.format(port=postgres), "RECO_PARTITION_COUNT": str(PARTITION_COUNT),
+        "RECO_POSTGRES_URL": POSTGRES_URL.format(port=postgres), "RECO_DURABILITY": system.durability, "RECO_PARTITION_COUNT": str(PARTITION_COUNT),
         "RECO_METRICS_PORT_BASE": str(system.ports.get(f"{name}-metrics", system.ports[name])),
         "RECO_LOG_LEVEL": "warning", "PYTHONUNBUFFERED": "1", skewed.ENV: str(system.folder / f"{name}.skew"),
         "PYTHONPATH": os.environ.get("PYTHONPATH", f".{os.pathsep}gen"),
