@@ -15,7 +15,7 @@ ANNOUNCE_WAIT_S_MAX = 0.25  # for Redis after an upsert's commit; serving looks 
 
 # The stream.
 # An id is remembered so long: a caller's retries after an afternoon's outage still count once. Costs some 140 bytes an
-# event, 300 MB at a steady 100 a second. After that, Postgres still knows the id; the lake's readers take distinct ids.
+# event, 300 MB at a steady 100 a second. Sent again later, it is a new event: the contract says so (event.proto).
 DEDUPLICATION_WINDOW_S = 6 * 3600
 STREAM_ENTRIES_MAX = 1_000_000  # of a partition: some 250 MB, an hour of a dead sink at 300 events a second
 STREAM_RETRY_DELAY_MS = 1_000

@@ -42,3 +42,19 @@ def test_readme_make_targets_when_named_exist():
     named = set(re.findall(r"`?make ([a-z-]+)", (REPOSITORY / "README.md").read_text()))
     assert named
     assert named <= targets
+
+
+def named_tests():
+    """`tests/x.py::name` of the documents; `::name` alone is of the file that was named before it."""
+    for page in sorted(REPOSITORY.glob("docs/*.md")):
+        file = None
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", page.read_text()):
+            file = path or file
+            if file:
+                yield page.name, file, name
+
+
+@pytest.mark.parametrize(("page", "file", "name"), sorted(set(named_tests())))
+def test_test_that_a_document_names_is_there(page, file, name):
+    text = (REPOSITORY / file).read_text()
+    assert re.search(rf"def {name}\(", text) or not name, f"{page} names {file}::{name}"
