@@ -11,13 +11,13 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from bench.valkeys import Valkey, has_replica, started, until
 from ingest.durability import lack, verify, wait_verified
 from ingest.stream import StreamWriter, stream_key
 from runtime.errors import DependencyError, StateError
 from runtime.redis_client import connect
 from runtime.settings import Settings
 from runtime.stores import EmbeddedValkey
-from tests.valkeys import Valkey, has_replica, started, until
 
 EVENT = ("e1", b"payload")
 
