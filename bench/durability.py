@@ -90,8 +90,10 @@ def _in_turn(keys: list[tuple[str, int]], turn: int) -> list[tuple[str, int]]:
 async def _writer(folder: Path, fsync: str, replica_fsync: str, count: int) -> AsyncIterator[StreamWriter]:
     """A writer on stores of its own."""
     primary = Valkey(folder, appendonly="yes", appendfsync=fsync)
-    of = {"appendonly": "yes", "replicaof": f"127.0.0.1 {primary.port}"}
-    replicas = [Valkey(folder, appendfsync=replica_fsync, **of) for _ in range(count)]
+    of = f"127.0.0.1 {primary.port}"
+    replicas = [
+        Valkey(folder, appendonly="yes", appendfsync=replica_fsync, replicaof=of) for _ in range(count)
+    ]
     with started(primary, *replicas):
         until(lambda: has_replica(primary, count))
         async with connect(primary.url) as redis:

@@ -27,6 +27,12 @@ DEAD_LETTERS_FILED = 1_000  # ... so many to a file
 REPLAYED_KEPT_S = (
     24 * 3600
 )  # names of letters that went back, after all of their file did; two may play it at once
+# Of Redis' maxmemory: above this ingest refuses events, so that profiles, leases and heartbeats always have room. At the limit
+# Redis would refuse them, no sink could go on, and nothing would ever drain. What comes in between two looks (some 5 MB at
+# 20,000 events a second) must fit into the rest.
+MEMORY_SHARE_MAX = 0.8
+MEMORY_LOOK_S = 0.5
+MEMORY_RETRY_DELAY_MS = 2_000  # a sink that is behind takes longer than that anyway
 # For replicas to say that they have it (RECO_DURABILITY=replicas): some 0.1 ms is usual, a slow sync of theirs takes a second.
 WAIT_MS_MAX = 2_000
 REPLICAS_RETRY_DELAY_MS = 500

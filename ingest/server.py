@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from ingest.announcer import Announcer
 from ingest.durability import wait_verified
 from ingest.keys import ItemKeys
+from ingest.memory import Memory
 from ingest.schema import MIGRATIONS as MIGRATIONS
 from ingest.service import IngestService
 from ingest.stream import StreamWriter
@@ -33,18 +34,22 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await wait_verified(redis, settings, stop)
         applied = await migrate(pool, MIGRATIONS)
         metrics.serve_metrics(settings.host, settings.metrics_port_base)
+        memory = Memory(redis)
+        watching = asyncio.create_task(memory.watch(stop))
         address = f"{settings.host}:{settings.ingest_port}"
         server, health, port = await rpc.start_server(
-            address, add_service(make_service(settings, redis, pool))
+            address, add_service(make_service(settings, redis, pool, memory))
         )
         structlog.get_logger().info("ingest serves", host=settings.host, port=port, migrations=applied)
         await stop.wait()
         await rpc.stop_server(server, health)
+        await watching
 
 
-def make_service(settings: Settings, redis: Redis, pool: Pool) -> IngestService:
-    """The service over open stores."""
-    stream = StreamWriter(redis, replica_count=settings.replica_count)
+def make_service(settings: Settings, redis: Redis, pool: Pool, memory: Memory | None = None) -> IngestService:
+    """The service over open stores. `memory`: watched by the caller; without it Redis' own limit is the first that is met."""
+    check_room = memory.check if memory else lambda: None
+    stream = StreamWriter(redis, replica_count=settings.replica_count, check_room=check_room)
     writer = EventWriter(stream, ItemKeys(pool), settings.partition_count, SystemClock())
     return IngestService(writer, pool, Announcer(redis))
 

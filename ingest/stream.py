@@ -7,7 +7,7 @@ the field `e`, an AcceptedEvent, and, when it is a replayed dead letter, `s`, th
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,8 +127,14 @@ class StreamWriter:
     """Appends events, each id once. With `replica_count` an answer means that so many replicas have them."""
 
     def __init__(
-        self, redis: Redis, entries_max: int = limits.STREAM_ENTRIES_MAX, replica_count: int = 0
+        self,
+        redis: Redis,
+        entries_max: int = limits.STREAM_ENTRIES_MAX,
+        replica_count: int = 0,
+        check_room: Callable[[], None] = lambda: None,
     ) -> None:
+        """`check_room` raises OverloadError where nothing more may come in (ingest/memory.py)."""
+        self._check_room = check_room
         self._append = (
             ReplicatedScript(redis, _APPEND, replica_count)
             if replica_count
@@ -139,6 +145,7 @@ class StreamWriter:
     async def append(self, partition: int, events: Sequence[tuple[str, bytes]]) -> list[Place]:
         """Appends (event id, payload) pairs in order, all in one step or none. Raises OverloadError, DependencyError."""
         assert len(events) <= limits.APPEND_ENTRIES_MAX
+        self._check_room()
         key = stream_key(partition)
         keys = [key, *(f"{key}:id:{event_id}" for event_id, _ in events)]
         payloads = [payload for _, payload in events]

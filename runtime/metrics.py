@@ -62,6 +62,11 @@ LAKE_FILES_TOTAL = Counter(
 LAKE_CHANGES_TOTAL = Counter(
     "reco_lake_changes_total", "Changes exported into the lake.", ["kind"], registry=REGISTRY
 )
+REDIS_MEMORY_SHARE = Gauge(
+    "reco_redis_memory_share",
+    "Share of Redis' maxmemory that is used, as ingest last saw it; events are refused above 0.8. 0: Redis has no maxmemory.",
+    registry=REGISTRY,
+)
 SINK_BATCH_EVENTS = Histogram(
     "reco_sink_batch_events",
     "Events in one batch of a sink.",
