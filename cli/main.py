@@ -17,6 +17,7 @@ from cli import (
     load,
     models,
     profile,
+    rebuild,
     recommend,
     surfaces,
     train,
@@ -48,6 +49,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(surfaces.app, name="surfaces")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(lake.app, name="lake")
+app.add_typer(rebuild.app, name="rebuild")
 
 
 @app.command()

@@ -26,6 +26,7 @@ class Lease:
     """A lease of (partition, sink) for `holder`, a name that no other process has."""
 
     def __init__(self, redis: Redis, partition: int, sink: str, holder: str, clock: Clock) -> None:
+        self._redis = redis
         self._partition, self._sink = partition, sink
         self._key = lease_key(partition, sink)
         self._holder = holder
@@ -46,6 +47,13 @@ class Lease:
         self._may_be_ours = bool(held)
         self._since_s = now_s if held else float("-inf")
         return bool(held)
+
+    async def seize(self) -> None:
+        """Takes the lease from whoever has it. Its holder may be in the middle of a batch: that must do no harm."""
+        now_s = self._clock.monotonic_s()
+        with redis_errors():
+            await self._redis.set(self._key, self._holder, px=int(limits.LEASE_TTL_S * 1000))
+        self._may_be_ours, self._since_s = True, now_s
 
     def check(self) -> None:
         """Raises StateError when the lease may have gone to another since it was renewed."""

@@ -157,6 +157,19 @@ class StreamWriter:
         return [Place(pack_offset(place), bool(new)) for place, new in pairs]
 
 
+async def put_marks(redis: Redis, partition: int, marks: Sequence[tuple[str, int, int]]) -> None:
+    """Remembers events that were appended before: id, packed offset, and for how many seconds. What is remembered stays.
+
+    Raises DependencyError.
+    """
+    key = stream_key(partition)
+    with redis_errors():
+        async with redis.pipeline(transaction=False) as pipeline:
+            for event_id, offset, ttl_s in marks:
+                pipeline.set(f"{key}:id:{event_id}", entry_id_of(offset), ex=ttl_s, nx=True)
+            await pipeline.execute()
+
+
 class StreamReader:
     """One partition as one sink reads it: strictly in order, what was not acknowledged first.
 

@@ -11,12 +11,21 @@ import numpy as np
 from numba import int32, int64, njit, types, uint8, uint32, uint64, void
 from numpy.typing import NDArray
 
-from profiles.limits import ITEM_KEY_MAX, KEY_UNMIX, RICE_K_MAX
+from profiles.limits import (
+    HEADER_BYTES,
+    ITEM_KEY_MAX,
+    KEY_UNMIX,
+    RICE_K_MAX,
+    RING_EVENT_BYTES,
+    RING_EVENTS_MAX,
+    SEEN_BYTES_MAX,
+)
 
 U8 = NDArray[np.uint8]
 I32 = NDArray[np.int32]
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
 
 DAMAGED = -1
 
@@ -123,3 +132,92 @@ def leave_out(seen: I32, ring: I32, out: I32) -> int:
             out[count] = seen[i]
             count += 1
     return count
+
+
+@njit(int64(uint64[::1], int64[::1], int64, int64[::1]), cache=True, nogil=True)
+def drop_repeated(ids: U64, times: I64, window: int, kept: I64) -> int:
+    """Writes to `kept` the places (ascending) of events that are no repetition: of one id (n,), in order, whoever comes less
+    than `window` after the last that was kept is one. Returns the count."""
+    is_kept = np.ones(ids.shape[0], np.bool_)
+    order = np.argsort(ids, kind="mergesort")  # equal ids stay in order
+    last = 0
+    for i in range(1, order.shape[0]):
+        here, before = order[i], order[last]
+        if ids[here] == ids[before] and times[here] - times[before] < window:
+            is_kept[here] = False
+        else:
+            last = i
+    count = 0
+    for i in range(ids.shape[0]):
+        if is_kept[i]:
+            kept[count] = i
+            count += 1
+    return count
+
+
+@njit(int64(uint64[::1], int64, int64, uint8[::1]), cache=True, nogil=True)
+def write_profile(events: U64, applied: int, version: int, out: U8) -> int:
+    """Writes the profile of packed `events` (n,), n > 0, of which the newest has the offset `applied`; the same bytes as
+    codec.merge makes of them, in any order. `out` is zero and long enough. Returns how many bytes."""
+    union = np.unique(events)
+    ring_start = max(0, union.shape[0] - RING_EVENTS_MAX)
+    left = np.empty(ring_start, np.int32)
+    for i in range(ring_start):
+        left[i] = np.int32((union[i] * np.uint64(KEY_UNMIX)) & np.uint64(ITEM_KEY_MAX))
+    seen = np.ascontiguousarray(np.unique(left)[::-1])
+    plan = np.empty(3, np.int64)
+    plan_seen(seen, SEEN_BYTES_MAX, plan)
+    ring_count = union.shape[0] - ring_start
+    out[0], out[1], out[2], out[3] = version, ring_count, plan[1], 0
+    for byte in range(2):
+        out[4 + byte] = (plan[0] >> (8 * byte)) & 0xFF
+        out[6 + byte] = (plan[2] >> (8 * byte)) & 0xFF
+    first_time = np.int64(union[0] >> np.uint64(32))
+    count = min(events.shape[0], 0xFFFFFFFF)
+    for byte in range(8):
+        out[8 + byte] = (applied >> (8 * byte)) & 0xFF
+    for byte in range(4):
+        out[16 + byte] = (count >> (8 * byte)) & 0xFF
+        out[20 + byte] = (first_time >> (8 * byte)) & 0xFF
+    at = HEADER_BYTES
+    for i in range(ring_start, union.shape[0]):
+        for byte in range(RING_EVENT_BYTES):
+            out[at] = np.uint8((union[i] >> np.uint64(8 * byte)) & np.uint64(0xFF))
+            at += 1
+    if plan[0] > 0:
+        encode_seen(seen[: plan[0]], plan[1], out[at : at + plan[2]])
+    return at + int(plan[2])
+
+
+@njit(
+    void(
+        int64[::1], uint64[::1], int64[::1], uint64[::1], int64[::1], int64, int64, int64,
+        types.boolean[::1], uint8[::1], int64[::1],
+    ),
+    cache=True, nogil=True,
+)  # fmt: skip
+def fold(
+    starts: I64, events: U64, offsets: I64, ids: U64, times: I64, window: int, gap: int, version: int,
+    is_kept: NDArray[np.bool_], out: U8, ends: I64,
+) -> None:  # fmt: skip
+    """The profile of each of m subjects, one behind the other into `out`, which is zero; `ends` (m,) says where each ends.
+
+    Subject i has the rows starts[i] to starts[i + 1] of packed `events` (n,), by offset: `offsets`, `ids` (of the event) and
+    `times` (of acceptance, in units of `window`) as drop_repeated takes them. What lies before a `gap` of offsets was
+    forgotten. `is_kept` (n,) becomes true where an event is counted in.
+    """
+    at = 0
+    for subject in range(starts.shape[0] - 1):
+        start, end = starts[subject], starts[subject + 1]
+        for row in range(end - 1, start, -1):
+            if offsets[row] - offsets[row - 1] > gap:
+                start = row
+                break
+        kept = np.empty(end - start, np.int64)
+        count = drop_repeated(ids[start:end], times[start:end], window, kept)
+        own = np.empty(count, np.uint64)
+        for i in range(count):
+            own[i] = events[start + kept[i]]
+            is_kept[start + kept[i]] = True
+        at += write_profile(own, offsets[start + kept[count - 1]], version, out[at:])
+        ends[subject] = at

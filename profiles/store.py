@@ -47,6 +47,14 @@ async def read_profiles(redis: Redis, subjects: Sequence[str]) -> list[bytes | N
     return cast(list[bytes | None], values)
 
 
+async def put(redis: Redis, values: Sequence[tuple[str, bytes, int]]) -> None:
+    """Sets profiles, whatever is there: subject, value and TTL in seconds. For who alone writes them now."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        for subject, value, ttl_s in values:
+            pipeline.set(profile_key(subject), value, ex=ttl_s)
+        await pipeline.execute()
+
+
 async def apply(redis: Redis, subjects: Sequence[str], select: Select, ttl_s: int) -> None:
     """Merges events into the profiles of distinct `subjects`.
 

@@ -48,6 +48,34 @@ async def add(redis: Redis, weeks: Mapping[int, Mapping[int, float]]) -> None:
         await pipeline.execute()
 
 
+def sums(
+    times: NDArray[np.int64], signals: NDArray[np.int64], keys: NDArray[np.int64], now_s: float
+) -> dict[int, dict[int, float]]:
+    """What `counts` gives, from unix seconds, signals and item keys, each (n,)."""
+    earliest_s = week_start_s(now_s) - WEEK_S
+    is_counted = (times >= earliest_s) & ~np.isin(signals, [int(signal) for signal in AGAINST])
+    times, keys = times[is_counted], keys[is_counted]
+    starts = (times - MONDAY_S) // WEEK_S * WEEK_S + MONDAY_S
+    weights = np.exp((times - starts) / TRENDING_TAU_S)
+    weeks: dict[int, dict[int, float]] = {}
+    for start_s in np.unique(starts).tolist():
+        own, place = np.unique(keys[starts == start_s], return_inverse=True)
+        total = np.bincount(place, weights[starts == start_s])
+        weeks[start_s] = dict(zip(own.tolist(), total.tolist(), strict=True))
+    return weeks
+
+
+async def replace(redis: Redis, weeks: Mapping[int, Mapping[int, float]]) -> None:
+    """Puts weights in the place of what is there; of each week the heaviest TRENDING_ITEMS_MAX."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        for start_s, week in weeks.items():
+            heaviest = sorted(week.items(), key=lambda pair: -pair[1])[:TRENDING_ITEMS_MAX]
+            pipeline.delete(trending_key(start_s))
+            pipeline.zadd(trending_key(start_s), {str(item): weight for item, weight in heaviest})
+            pipeline.expire(trending_key(start_s), TRENDING_TTL_S)
+        await pipeline.execute()
+
+
 async def read_trending(redis: Redis, now_s: float, n: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Item keys (m,) and scores (m,), m <= n, highest first. A score is the count of events, each faded since."""
     this_s = week_start_s(now_s)

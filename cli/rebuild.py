@@ -1,0 +1,54 @@
+"""`reco rebuild`: a store that was lost, made anew from the others (docs/runbook.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import typer
+
+from cli.output import Json, console, print_json, progress_bar
+from cli.system import running_settings
+from ingest.rebuild.profiles import Rebuilt, rebuild_profiles
+from ingest.schema import MIGRATIONS
+from profiles.limits import TRENDING_ITEMS_MAX
+from runtime.clock import SystemClock
+from runtime.migrate import migrate
+from runtime.postgres import open_pool
+from runtime.redis_client import connect
+from runtime.settings import Settings
+
+app = typer.Typer(help="Make a store anew that was lost, from the others.", no_args_is_help=True)
+
+
+@app.command()
+def profiles(json: Json = False) -> None:
+    """Redis was lost: make profiles, trending counts and the marks of events anew, from lake, Postgres and stream.
+
+    Events are accepted meanwhile, and counted when it is done. Run it again if it was stopped.
+
+    --json: {"profiles", "events", "events_left_out", "marks", "trending_items", "streams_raised"}
+    """
+    result = asyncio.run(_profiles(running_settings()))
+    if json:
+        print_json(result)
+    else:
+        console.print(
+            f"{result['profiles']:,} profiles of {result['events']:,} events; {result['marks']:,} marks"
+        )
+
+
+async def _profiles(settings: Settings) -> dict[str, Any]:
+    with progress_bar() as bar:
+        task = bar.add_task("profiles", total=None)
+
+        def tell(done: Rebuilt) -> None:
+            bar.update(task, completed=done.profiles)
+
+        async with connect(settings.redis_url) as redis, open_pool(settings.postgres_url) as pool:
+            await migrate(pool, MIGRATIONS)
+            done = await rebuild_profiles(settings, redis, pool, SystemClock(), tell)
+    return {
+        "profiles": done.profiles, "events": done.events, "events_left_out": done.left_out, "marks": done.marks,
+        "trending_items": sum(min(len(week), TRENDING_ITEMS_MAX) for week in done.weeks.values()), "streams_raised": done.raised,
+    }  # fmt: skip
