@@ -14,8 +14,9 @@ from runtime.errors import store_unavailable
 from runtime.postgres import Pool, postgres_errors
 
 DAY_MS = 86_400_000
-# Times travel as microseconds: exact, and quicker than datetimes.
-_INSERT = f"""
+# One statement with a column an array: docs/decisions/0014 has the other ways. Times travel as microseconds: exact, and
+# quicker than datetimes.
+INSERT = f"""
 INSERT INTO events (
   event_id, subject, user_id, session_id, item_key, item_id, type, custom_type, value, event_time, accept_time,
   attribution_token, surface, context, day, stream_partition, stream_offset
@@ -52,17 +53,18 @@ class PostgresSink:
 
     async def write(self, events: Sequence[StreamEvent]) -> None:
         """Inserts events in one statement. Raises DependencyError, OverloadError; psycopg.DataError for an event at fault."""
-        columns = [list(column) for column in zip(*map(_row, events), strict=True)]
+        columns = [list(column) for column in zip(*map(row_of, events), strict=True)]
         try:
             with postgres_errors():
                 async with self._pool.connection() as connection:
-                    await connection.execute(_INSERT, [self._partition, *columns])
+                    await connection.execute(INSERT, [self._partition, *columns])
         except psycopg.errors.CheckViolation as error:
             # Its day has got a partition since the statement chose the default one: no event is at fault.
             raise store_unavailable("postgres", error) from error
 
 
-def _row(event: StreamEvent) -> tuple[Any, ...]:
+def row_of(event: StreamEvent) -> tuple[Any, ...]:
+    """The values of INSERT's columns, in order."""
     accepted, sent = event.accepted, event.accepted.event
     return (
         sent.id, event.subject, sent.user_id, sent.session_id, accepted.item_key, sent.item_id, sent.type,
