@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # A write's offset names each partition that it touched, in some 24 characters, and minimum_offset takes 4,096.
@@ -44,12 +44,6 @@ class Settings(BaseSettings):
     lake_url: str = Field(
         "",
         description="Where events go for good: a folder, or s3://bucket/path with AWS's usual variables (docs/lake.md); empty: data_dir/lake.",
-    )
-    lake_keep_days: int = Field(
-        0,
-        ge=0,
-        le=36_500,
-        description="Events leave the lake when their day ended so many days ago; 0: never.",
     )
     models_url: str = Field("", description="Where models are published: a folder; empty: data_dir/models.")
 
@@ -102,6 +96,12 @@ class Settings(BaseSettings):
         le=36_500,
         description="Days of events that Postgres keeps; older ones leave it once the lake has the same. 0: all.",
     )
+    lake_keep_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Events leave the lake when their day ended so many days ago, more than postgres_event_days; 0: never.",
+    )
     profile_ttl_days: int = Field(
         180, ge=1, le=3650, description="A profile that is not touched for so long is dropped."
     )
@@ -127,6 +127,15 @@ class Settings(BaseSettings):
         description="The rules of surfaces (docs/surfaces.md); read again when it changes. Empty: none.",
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
+
+    @field_validator("lake_keep_days")
+    @classmethod
+    def _lake_outlasts_postgres(cls, days: int, info: ValidationInfo) -> int:
+        if 0 < days <= info.data.get("postgres_event_days", 0):
+            raise ValueError(
+                "it must exceed RECO_POSTGRES_EVENT_DAYS: a day leaves Postgres only if the lake has it"
+            )
+        return days
 
     @field_validator("lake_url")
     @classmethod

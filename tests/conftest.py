@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from runtime.redis_client import connect
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
+from tests.seaweed import BUCKET, Seaweed, installed
 
 # The same examples in every run, and none fails for being slow on a busy machine.
 settings.register_profile("reco", derandomize=True, deadline=None, max_examples=150)
@@ -72,6 +73,28 @@ async def redis(valkey: str) -> AsyncIterator[Redis]:
     async with connect(valkey, retries_max=0) as client:
         await client.flushall()
         yield client
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Seaweed]:
+    """An S3-compatible server for the session."""
+    program = installed()
+    if program is None:
+        pytest.skip("no S3-compatible server: `make unit` installs it (the extra `s3`)")
+    folder = Path(tempfile.mkdtemp(prefix="reco-test-"))  # a short path: the server makes sockets in it
+    server = Seaweed(program, folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def s3_url(seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty lake in the server, which the environment knows."""
+    for name, value in seaweed.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

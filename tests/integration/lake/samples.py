@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from ingest.events import StreamEvent
 from ingest.lake.files import LakeFiles
 from ingest.lake.listing import readable
-from ingest.lake.query import connect
+from ingest.lake.table import read_table
 from ingest.sinks.lake import HOUR_MS, LakeSink
 from ingest.stream import Entry
 from profiles.offsets import SEQUENCE_BITS
@@ -45,9 +45,9 @@ async def fill(
 
 
 def ids(lake: LakeFiles, paths: list[str] | None = None) -> list[str]:
-    """Event ids in the lake, sorted, as DuckDB reads them."""
-    with connect(lake, {"events": readable(lake) if paths is None else paths}) as connection:
-        return [row[0] for row in connection.execute("SELECT event_id FROM events ORDER BY ALL").fetchall()]
+    """Event ids in the lake, sorted."""
+    chosen = readable(lake) if paths is None else paths
+    return sorted(each for path in chosen for each in read_table(lake.read(path))["event_id"].to_pylist())
 
 
 def names(lake: LakeFiles, folder: str = FOLDER) -> list[str]:

@@ -136,6 +136,12 @@ def test_settings_that_name_no_lake_do_not_start(url: str) -> None:
         load_settings(lake_url=url, _env_file=None)
 
 
+def test_a_lake_that_forgets_before_postgres_does_not_start() -> None:
+    load_settings(lake_keep_days=91, postgres_event_days=90, _env_file=None)
+    with pytest.raises(SettingsError, match=r"RECO_LAKE_KEEP_DAYS: .* must exceed RECO_POSTGRES_EVENT_DAYS"):
+        load_settings(lake_keep_days=90, postgres_event_days=90, _env_file=None)
+
+
 def test_a_url_that_nothing_speaks_says_which(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="RECO_LAKE_URL ftp://host can't be used"):
         open_lake("ftp://host", tmp_path)

@@ -9,7 +9,7 @@ import pytest
 
 from ingest.lake import manifest as manifests
 from ingest.lake.compact import compact
-from ingest.lake.expire import SUPERSEDED_KEEP_S, expire, remove_superseded
+from ingest.lake.expire import HALF_KEEP_S, SUPERSEDED_KEEP_S, expire, remove_halves, remove_superseded
 from ingest.lake.files import LakeFiles
 from ingest.lake.manifest import newest, numbers, paths_of, read_manifest, write_manifest
 from ingest.lake.names import EVENTS, SUPERSEDED_FOLDER
@@ -134,3 +134,14 @@ async def test_days_that_ended_too_long_ago_go_with_what_was_replaced(lake: Lake
     assert expire(lake, 1, end_of_next_day_s - 1) == 0
     assert expire(lake, 1, end_of_next_day_s) == 3
     assert ids(lake) == ["e3"]
+
+
+async def test_half_files_that_a_kill_has_left_go_after_a_day(lake: LakeFiles) -> None:
+    await fill(lake, events([1]))
+    for path in (f"{FOLDER}/.part-0-1-9.parquet.abc.half", "_manifests/.0000000001.json.abc.half"):
+        lake.create(path, b"torn")
+    times = [found.time_s for found in lake.walk("") if found.path.endswith(".half")]
+
+    assert remove_halves(lake, min(times) + HALF_KEEP_S) == 0
+    assert remove_halves(lake, max(times) + HALF_KEEP_S + 1) == 2
+    assert ids(lake) == ["e1"]
