@@ -13,6 +13,7 @@ from cli import (
     evaluate,
     events,
     explain,
+    items,
     lake,
     load,
     models,
@@ -45,6 +46,7 @@ app.command("recommend")(recommend.recommend)
 app.command("explain")(explain.explain)
 app.command("profile")(profile.profile)
 app.add_typer(events.app, name="events")
+app.add_typer(items.app, name="items")
 app.add_typer(models.app, name="models")
 app.add_typer(surfaces.app, name="surfaces")
 app.add_typer(dead_letters.app, name="dead-letters")

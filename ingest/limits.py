@@ -88,3 +88,8 @@ LAKE_LOOK_EVERY_S = 600.0  # for hours to compact: each has settled for ten minu
 LAKE_MANIFEST_EVERY_S = 3_600.0  # and, after it, what is too old goes
 LAKE_EXPORT_EVERY_S = 30.0  # how old the lake's items and users may be
 SPILL_EVERY_S = 1.0  # some thousand letters come in a second at most
+# Changes of items and users stay in Postgres so long after they were exported: for `reco items history`, and for a lake that was lost.
+CHANGES_KEEP_DAYS = 30
+CHANGES_EVERY_S = 3600.0
+CHANGES_ROWS_MAX = 10_000  # let go in one transaction, some 50 ms
+CHANGES_BATCHES_MAX = 500  # of one turn

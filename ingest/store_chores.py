@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ingest import limits
+from ingest.change_history import forget_exported
 from ingest.chores import Chore
 from ingest.events_before import move_before
 from ingest.lake.files import open_lake
@@ -25,4 +26,5 @@ def store_chores(settings: Settings, pool: Pool, clock: Clock) -> list[Chore]:
             limits.RETIRE_EVERY_S,
             lambda: retire(pool, figures_in(files), keep_days, clock.time_s()),
         ),
+        Chore("changes", limits.CHANGES_EVERY_S, lambda: forget_exported(pool, files, clock.time_s())),
     ]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
+import pytest
 from reco.ingest.v1.item_pb2 import Item
 from reco.ingest.v1.user_pb2 import User
 
+from ingest import limits
 from ingest.catalogue import delete_items, upsert_items, upsert_users
+from ingest.change_history import forget_exported, item_history
+from ingest.lake.changes import ChangesExport
+from ingest.lake.files import LocalLake
+from ingest.lake.names import ITEMS, USERS
 from runtime.postgres import Pool
 
 ITEM_CHANGES = "SELECT key, id, item->>'title', (item->>'deleted')::bool FROM item_changes ORDER BY number"
@@ -65,3 +73,51 @@ async def test_a_user_s_history_ends_with_a_removal(pool: Pool) -> None:
 
     query = "SELECT account->'string_attributes'->>'plan' FROM user_changes WHERE id = 'u' ORDER BY number"
     assert await rows(pool, query) == [("free",), ("paid",), (None,)]
+
+
+async def test_an_item_s_history_tells_what_each_version_changed(pool: Pool) -> None:
+    await upsert_items(pool, [Item(id="a", title="one", tags=["x"])])
+    await upsert_items(pool, [Item(id="b", title="other")])
+    await upsert_items(pool, [Item(id="a", title="two", tags=["x", "y"])])
+    await delete_items(pool, ["a"])
+
+    found = await item_history(pool, "a", 2)
+
+    assert [version.changes for version in found] == [
+        {"deleted": (False, True)},
+        {"tags": (["x"], ["x", "y"]), "title": ("one", "two")},
+    ]
+    [_, _, oldest] = await item_history(pool, "a", 10)
+    assert oldest.before is None
+    assert oldest.changes["title"] == (None, "one")
+    assert await item_history(pool, "nobody", 10) == []
+
+
+async def test_changes_leave_postgres_when_the_lake_has_had_them_for_long(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CHANGES_ROWS_MAX", 2)
+    files, later_s = LocalLake(tmp_path), time.time() + (limits.CHANGES_KEEP_DAYS + 1) * 86_400
+    await upsert_items(pool, [Item(id=f"i{i}", title="one") for i in range(5)])
+    await upsert_users(pool, [User(id="u")])
+    counts = [await forget_exported(pool, files, later_s)]  # the lake has none
+
+    for kind in (ITEMS, USERS):
+        await ChangesExport(files, kind, lambda: None).export(pool)
+    await upsert_items(pool, [Item(id="i1", title="two")])
+    counts += [await forget_exported(pool, files, time.time()), await forget_exported(pool, files, later_s)]
+
+    assert counts == [0, 0, 6]
+    assert await rows(pool, "SELECT id, item->>'title' FROM item_changes") == [("i1", "two")]
+    assert await rows(pool, "SELECT FROM user_changes") == []
+
+
+async def test_another_database_s_lake_lets_nothing_go(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, later_s = LocalLake(tmp_path), time.time() + (limits.CHANGES_KEEP_DAYS + 1) * 86_400
+    await upsert_items(pool, [Item(id="a", title="one")])
+    await ChangesExport(files, ITEMS, lambda: None).export(pool)
+    monkeypatch.setattr("ingest.change_history._DATABASE", "SELECT 'another'")
+
+    assert await forget_exported(pool, files, later_s) == 0
