@@ -27,7 +27,8 @@ def read_time(value: Any, message: Any) -> None:
     second, fraction, zone = found.groups()
     try:
         moment = datetime.fromisoformat(second + zone)
-        message.seconds = (moment - EPOCH) // SECOND
+        # A zone may carry the first and the last hours beyond what the year says: then this overflows, too.
+        message.seconds = (moment.astimezone(UTC) - EPOCH) // SECOND
     except (ValueError, OverflowError):
         raise DecodeError(f"expected a time from year 1 to 9999, got {shown(value)}") from None
     message.nanos = int(fraction.ljust(9, "0")) if fraction else 0

@@ -76,9 +76,13 @@ def to_parquet(letters: Sequence[DeadLetter]) -> bytes:
 def read(files: LakeFiles, partition: int, path: str) -> list[DeadLetter]:
     """The letters of a file; none when it was done with meanwhile. Raises DependencyError, pa.ArrowException, OSError."""
     try:
-        data = files.read(path)
+        return from_parquet(partition, files.read(path))
     except FileNotFoundError:
         return []
+
+
+def from_parquet(partition: int, data: bytes) -> list[DeadLetter]:
+    """The letters of `to_parquet`. Raises pa.ArrowException, OSError for a damaged file."""
     rows = pq.read_table(io.BytesIO(data), schema=_SCHEMA, page_checksum_verification=True).to_pylist()
     return [
         DeadLetter(row["id"], partition, row["sink"], row["reason"], row["stream_offset"], row["data"])

@@ -6,15 +6,23 @@ import contextlib
 import json
 
 import numpy as np
+import pyarrow as pa
 
 from bundle import manifest
 from bundle.manifest import BundleError, FileEntry, Manifest
+from ingest import dead_letter_files
+from ingest.dead_letter_files import DeadLetter
+from ingest.events import StreamEvent
+from ingest.lake.table import footer_of, read_table, to_parquet, to_table
+from ingest.stream import Entry
 from profiles import codec
 from profiles.codec import ProfileDamagedError, pack_event
 from profiles.limits import VALUE_BYTES_MAX
 from serving import surface_file
 from serving.surface_file import SurfaceFileError
-from tests.fuzz.target import Target
+from tests.fuzz.json_texts import altered
+from tests.fuzz.target import Choices, Target
+from tests.integration.ingest.samples import accepted
 
 NEWER = np.array([pack_event(1_790_000_000 + i, 2, 5 + i) for i in range(70)], np.uint64)
 
@@ -46,6 +54,25 @@ def manifest_file(data: bytes) -> None:
             assert all("/" not in entry.file for entry in read.arrays.values())
 
 
+def manifest_tree(data: bytes) -> None:
+    """The same for manifests that are nearly ones."""
+    manifest_file(altered(Choices(data), json.loads(_MANIFEST.to_json())).encode())
+
+
+def lake_file(data: bytes) -> None:
+    """A file of the lake is read, or refused as damaged: never half of it, never another way."""
+    with contextlib.suppress(pa.ArrowException, OSError):
+        footer = footer_of(data)
+        table = read_table(data)
+        assert table.num_rows == footer.rows
+
+
+def letters(data: bytes) -> None:
+    """The same for a file of dead letters."""
+    with contextlib.suppress(pa.ArrowException, OSError):
+        assert all(letter.partition == 3 for letter in dead_letter_files.from_parquet(3, data))
+
+
 def rules(data: bytes) -> None:
     """A file of surfaces is read, or refused with its mistakes."""
     with contextlib.suppress(SurfaceFileError):
@@ -62,6 +89,8 @@ def _profiles() -> list[bytes]:
 
 _ENTRY = FileEntry("a.npy", 5, "0" * 64, (2, 3), "float32")
 _MANIFEST = Manifest("m", 1.5, {"numpy": "2"}, {"d": 64}, {"ndcg": 0.1}, {"a": _ENTRY}, {"b": _ENTRY})
+_EVENTS = [StreamEvent(Entry(i << 16, b""), accepted(f"e{i}", i)) for i in range(20)]
+_LETTERS = [DeadLetter(f"3:{i}-0", 3, "lake", "torn", i, b"data") for i in range(5)]
 _RULES = b"""[default]                 # for requests without a surface, or with one that is not below; the others start from it
 page_size = 20            # where a request says none
 served = { window_s = 600 }
@@ -99,5 +128,8 @@ served = { window_s = 604800, count = 200 }
 TARGETS = [
     Target("profile", profile, _profiles(), (b"\xff" * 8, b"\1", b"\0" * 8)),
     Target("manifest", manifest_file, [_MANIFEST.to_json()], (b"null", b"[[[[", b'"shape":', b"1e999", b"-1", b'"../x"', b"{}")),
+    Target("manifest_tree", manifest_tree, [bytes(range(seed, seed + 40)) for seed in range(0, 200, 40)]),
+    Target("lake_file", lake_file, [to_parquet(to_table(_EVENTS), 9)], (b"PAR1", b"\0\0\0\0"), slow=10),
+    Target("dead_letters", letters, [dead_letter_files.to_parquet(_LETTERS)], (b"PAR1", b"\0\0\0\0"), slow=10),
     Target("rules", rules, [_RULES], (b"[[", b"]]", b" = ", b"inf", b"nan", b"[surfaces.", b"quotas", b"served", b"rotation", b"\n"), slow=2),
 ]  # fmt: skip

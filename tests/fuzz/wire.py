@@ -28,7 +28,8 @@ from profiles.item_news import ItemNews
 from runtime.errors import CallerError, RecoError
 from runtime.rpc import validate
 from serving import tokens
-from tests.fuzz.target import Target, text_of
+from tests.fuzz.json_texts import altered, object_text
+from tests.fuzz.target import Choices, Target, text_of
 from tests.integration.ingest.samples import accepted, event, items
 
 REQUESTS: list[Any] = [
@@ -85,6 +86,14 @@ def json_body(data: bytes) -> None:
         assert json_format.Parse(body or b"{}", reader.message_class()) == message, body
 
 
+def json_tree(data: bytes) -> None:
+    """The same for bodies that are nearly what they should be."""
+    choices = Choices(data)
+    number = choices.number(len(READERS))
+    text = object_text(choices, REQUESTS[number].DESCRIPTOR)
+    json_body(bytes((number,)) + text.encode(errors="replace"))
+
+
 def json_query(data: bytes) -> None:
     """The parameters of a URL are read or refused by DecodeError."""
     reader = READERS[data[0] % len(READERS)] if data else READERS[0]
@@ -100,6 +109,11 @@ def item_change(data: bytes) -> None:
     found = item_news.decode(data)
     if found is not None and len(found.gone) <= item_news.GONE_COUNT_MAX and abs(found.xid) < 1 << 63:
         assert item_news.decode(item_news.encode(found)) == found
+
+
+def item_tree(data: bytes) -> None:
+    """The same for news that is nearly news."""
+    item_change(altered(Choices(data), _PLAIN_NEWS).encode())
 
 
 def offset_token(data: bytes) -> None:
@@ -157,6 +171,7 @@ _JSON_WORDS = (
     b"null", b"true", b'"NaN"', b"1e999", b"-0", b'"3"', b"3.0", b"\\ud800", b"\\u0000", b"[[[[", b'{"a":', b"[]", b"{}",
     b"9007199254740993", b"0001-01-01T00:00:00Z", b"9999-12-31T23:59:59.999999999Z", b'"seconds":', b"EVENT_TYPE_",
 )  # fmt: skip
+_PLAIN_NEWS = {"database": "7-1", "xid": 5, "gone": [1, 2, 3]}
 _NEWS = item_news.encode(ItemNews("7-1", 5, (1, 2, 3)))
 _WIRE_WORDS = (b"\x08", b"\x12", b"\x1a", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\0", b"\xed\xa0\x80")
 
@@ -170,6 +185,8 @@ TARGETS = [
     Target("json_query", json_query, [b"\5userId=u&pageSize=3&filter=a%3D1", b"\7itemId=a&page_size=%E9", b"\3itemIds=a&itemIds=b"],
         (b"%", b"&", b"=", b"context.", b"true", b"1e5")),
     Target("item_news", item_change, [_NEWS], (*_JSON_WORDS, b'"xid":', b'"gone":', b'"database":')),
+    Target("json_tree", json_tree, [bytes(range(seed, seed + 60)) for seed in range(0, 180, 30)], slow=2),
+    Target("item_tree", item_tree, [bytes(range(seed, seed + 8)) for seed in range(0, 48, 8)]),
     Target("offset_token", offset_token, [b"0:1-1,3:1800000000000-65535", b"", b"\x001:2-3"], (b",", b":", b"-")),
     Target("attribution_token", attribution_token, [tokens.make_attribution_token(bytes(16), 5.0, "m-1").encode()], ()),
     Target("page_token", page_token, [tokens.make_page_token(np.array([1, 5, 900], np.int32), 7).encode(),
