@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -48,16 +48,17 @@ async def run(
     sink: Sink,
     lease: Lease,
     stop: asyncio.Event,
-    is_ours: Callable[[], bool] = lambda: True,
+    take: Callable[[], Awaitable[bool]] | None = None,
 ) -> None:
     """Carries on until `stop`. What fails is tried again, for ever; the other sinks go on meanwhile.
 
-    Asks `is_ours` between batches, and gives the lease back when another process is to carry the partition.
+    Before each batch `take` says whether the lease is this process's to hold (None: it always is), and gives it back if not.
     """
+    take = take or lease.hold
     wait_s = limits.RETRY_WAIT_S_MIN
     while not stop.is_set():
         try:
-            if await _may_carry(lease, is_ours):
+            if await take():
                 await carry(stream, sink)
                 wait_s = limits.RETRY_WAIT_S_MIN
                 continue
@@ -70,14 +71,6 @@ async def run(
         sink.restart()
         await _pause(pause_s, stop)
     await lease.release()
-
-
-async def _may_carry(lease: Lease, is_ours: Callable[[], bool]) -> bool:
-    """Whether the next batch is this process's. Raises DependencyError."""
-    if is_ours():
-        return await lease.hold()
-    await lease.release()
-    return False
 
 
 async def carry(stream: StreamReader, sink: Sink) -> None:

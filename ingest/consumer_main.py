@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from redis.asyncio import Redis
 
@@ -22,6 +21,7 @@ from ingest.sinks.postgres import PostgresSink
 from ingest.sinks.profile import ProfileSink
 from ingest.store_chores import store_chores
 from ingest.stream import SINKS, StreamReader
+from ingest.turn import Turn
 from runtime import lifecycle, metrics
 from runtime.clock import SystemClock
 from runtime.migrate import migrate
@@ -74,8 +74,8 @@ async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Ev
         tasks.create_task(lake.keep_compact())
         for (partition, name), lease in leases.items():
             reader = StreamReader(redis, partition, name, member.name)
-            is_ours = partial(member.owns, partition, name)
-            tasks.create_task(consumer.run(reader, make[name](partition, lease), lease, stop, is_ours))
+            turn = Turn(member, (partition, name), lease, clock)
+            tasks.create_task(consumer.run(reader, make[name](partition, lease), lease, stop, turn.take))
 
 
 def _lake_upkeep(

@@ -55,6 +55,11 @@ class Lease:
             await self._redis.set(self._key, self._holder, px=int(limits.LEASE_TTL_S * 1000))
         self._may_be_ours, self._since_s = True, now_s
 
+    async def is_free(self) -> bool:
+        """Whether nobody has it. Raises DependencyError."""
+        with redis_errors():
+            return not await self._redis.exists(self._key)
+
     def check(self) -> None:
         """Raises StateError when the lease may have gone to another since it was renewed."""
         if self._clock.monotonic_s() - self._since_s >= limits.LEASE_TTL_S:

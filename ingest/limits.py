@@ -71,7 +71,12 @@ BEAT_EVERY_S = 1.0
 MEMBER_TTL_S = 5.0  # a busy event loop is late by a second at most
 SILENCE_S_MAX = 3 * BEAT_EVERY_S  # after a longer one, the list is believed from the second answer on
 LEASE_POLL_S = 0.25  # until the process before has given a unit back
+ADOPT_AFTER_S = (
+    5.0  # between the two looks that find a lease free, though a process that lives should have it
+)
+ADOPTED_S = 300.0  # then its owner, which may have hung in one write only, gets another chance
 
+assert ADOPT_AFTER_S > BEAT_EVERY_S + RETRY_WAIT_S_MAX, "an owner that is well has taken its lease by then"
 assert BEAT_EVERY_S < SILENCE_S_MAX < MEMBER_TTL_S <= LEASE_TTL_S, (
     "who is dropped could still be writing otherwise"
 )

@@ -53,6 +53,7 @@ class Membership:
         self._beat = redis.register_script(_BEAT)
         self._members: Sequence[str] = ()
         self._owned: frozenset[Unit] = frozenset()
+        self.share_count = 0  # how often the shares have changed
         self._heard_s = float("-inf")  # when Redis last answered, by our clock
 
     def owns(self, partition: int, sink: str) -> bool:
@@ -98,5 +99,6 @@ class Membership:
             message, members=len(members), units=len(owned), moved=len(owned ^ self._owned)
         )
         self._members, self._owned = members, owned
+        self.share_count += 1
         metrics.CONSUMER_MEMBERS.set(len(members))
         metrics.CONSUMER_UNITS.set(len(owned))

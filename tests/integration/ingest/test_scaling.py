@@ -18,6 +18,7 @@ import pytest
 from reco.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 
 from ingest.assignment import units_of
+from ingest.consumer_main import METRICS_PORT_OFFSET
 from ingest.lag import lags
 from ingest.schema import MIGRATIONS
 from ingest.server import add_service, make_service
@@ -66,12 +67,12 @@ def started() -> Iterator[Processes]:
         process.wait()
 
 
-def start(ingest: Ingest, started: Processes, port_base: int) -> int:
+def start(ingest: Ingest, started: Processes) -> int:
     """Starts one more consumer; its process id."""
     settings = {
         "REDIS_URL": ingest.settings.redis_url, "POSTGRES_URL": ingest.settings.postgres_url,
         "DATA_DIR": str(ingest.settings.data_dir), "PARTITION_COUNT": str(PARTITIONS),
-        "METRICS_PORT_BASE": str(port_base), "CONSUMER_INDEX": str(len(started)), "LOG_LEVEL": "error",
+        "METRICS_PORT_BASE": str(free_port() - METRICS_PORT_OFFSET), "LOG_LEVEL": "error",
     }  # fmt: skip
     path = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'gen'}"
     environment = os.environ | {f"RECO_{k}": v for k, v in settings.items()} | {"PYTHONPATH": path}
@@ -129,12 +130,11 @@ async def test_units_move_between_processes_that_join_leave_and_hang_and_each_ev
         load, stop = Load(ingest), asyncio.Event()
         writing = asyncio.create_task(load.run(stop))
 
-        port_base = free_port()
-        first = start(ingest, started, port_base)
+        first = start(ingest, started)
         await shared(ingest, {first: 12})
-        second = start(ingest, started, port_base)
+        second = start(ingest, started)
         await shared(ingest, {first: 6, second: 6})
-        third = start(ingest, started, port_base)
+        third = start(ingest, started)
         await shared(ingest, {first: 4, second: 4, third: 4})
 
         kill(valkey)
