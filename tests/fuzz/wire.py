@@ -19,12 +19,13 @@ from gateway.scalars import DecodeError
 from gateway.transcode import RequestReader, ResponseWriter
 from ingest import events
 from ingest.lake.table import to_parquet, to_table
-from ingest.sinks import postgres, profile
+from ingest.sinks.postgres import row_of
 from ingest.stream import Entry
 from ingest.texts import has_nul
 from profiles import item_news, offsets
 from profiles.codec import pack_event
 from profiles.item_news import ItemNews
+from profiles.signals import signal_of
 from runtime.errors import CallerError, RecoError
 from runtime.rpc import validate
 from serving import tokens
@@ -50,9 +51,10 @@ def stream_entry(data: bytes) -> None:
         assert each.subject
         has_nul(each.accepted.event)
         try:
-            postgres._row(each)
+            row_of(each)
             to_parquet(to_table([each]), each.offset)
-            pack_event(*profile._signalled(each))
+            sent = each.accepted.event
+            pack_event(sent.event_time.seconds, signal_of(sent.type, sent.value), each.accepted.item_key)
         except RecoError as error:
             raise AssertionError(f"an event at fault passes for a store that is away: {error}") from error
         except (ValueError, OverflowError):  # set aside by ingest/consumer.py

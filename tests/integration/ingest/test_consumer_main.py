@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ingest import limits
-from ingest.consumer_main import _makers
+from ingest.consumer_main import makers
 from ingest.events import StreamEvent
 from ingest.lag import lags
 from ingest.lease import Lease
@@ -82,7 +82,7 @@ async def test_consumers_that_lost_a_partition_unnoticed_read_nothing_of_it_unti
 async def test_the_lake_of_the_consumer_writes_nothing_when_its_lease_ran_out(ingest: Ingest) -> None:
     clock = ManualClock()
     lease = Lease(ingest.redis, 0, "lake", "me", clock)
-    sink = _makers(ingest.settings, ingest.redis, ingest.pool)["lake"](0, lease)
+    sink = makers(ingest.settings, ingest.redis, ingest.pool)["lake"](0, lease)
     events = [StreamEvent(Entry(7 << 16, b""), accepted("e7", 7))]
     assert await lease.hold()
     clock.advance(limits.LEASE_TTL_S)

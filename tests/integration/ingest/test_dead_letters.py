@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 
 from ingest import dead_letter_files, dead_letters, limits
 from ingest.dead_letters import list_dead_letters, replay_dead_letters, spill
+from ingest.events import StreamEvent
 from ingest.lake.files import LocalLake
-from ingest.sinks import postgres
+from ingest.sinks.postgres import PostgresSink
 from ingest.stream import StreamWriter, dead_letters_key, stream_key
 from runtime.errors import DependencyError, store_unavailable
 from tests.integration.ingest.harness import Ingest
@@ -83,17 +84,17 @@ async def test_a_flood_of_poison_holds_nobody_up_and_comes_back_when_it_is_mende
     for _ in range(MOST):
         await ingest.redis.xadd(stream_key(0), {"e": b"\xff rubbish"})
     await StreamWriter(ingest.redis).append(0, [("last", accepted("last", 1).SerializeToString())])
-    row = postgres._row
+    write = PostgresSink.write
 
-    def choosy(event: object) -> object:
-        made = row(event)  # type: ignore[arg-type]  # as it is called
-        if made[0].startswith("bad"):
-            raise KeyError(made[0])
-        return made
+    async def choosy(sink: PostgresSink, events: Sequence[StreamEvent]) -> None:
+        for event in events:
+            if event.accepted.event.id.startswith("bad"):
+                raise KeyError(event.accepted.event.id)
+        await write(sink, events)
 
     files = LocalLake(ingest.settings.data_dir / "lake")
     with monkeypatch.context() as broken:
-        broken.setattr(postgres, "_row", choosy)
+        broken.setattr(PostgresSink, "write", choosy)
         async with ingest.consumers():
             await ingest.caught_up()
     assert await in_postgres(ingest) == Counter([*good, "last"])
