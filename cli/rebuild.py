@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 import typer
 
-from cli.output import Json, console, print_json, progress_bar
+from cli.output import Json, console, notes, print_json, progress_bar
 from cli.system import running_settings
+from ingest.rebuild.postgres import Restored, rebuild_postgres
 from ingest.rebuild.profiles import Rebuilt, rebuild_profiles
 from ingest.schema import MIGRATIONS
 from profiles.limits import TRENDING_ITEMS_MAX
@@ -36,6 +38,43 @@ def profiles(json: Json = False) -> None:
         console.print(
             f"{result['profiles']:,} profiles of {result['events']:,} events; {result['marks']:,} marks"
         )
+
+
+@app.command()
+def postgres(json: Json = False) -> None:
+    """PostgreSQL was lost: fill an empty database with items (and their keys), users and events, from the lake.
+
+    Stop ingest before, and start it afterwards: items that are upserted meanwhile would take keys of others. Models whose
+    bundles are on the disk are registered again, and the newest is activated. Run it again if it was stopped.
+
+    --json: {"items", "items_bare", "users", "events", "days", "models"}
+    """
+    result = asyncio.run(_postgres(running_settings()))
+    if json:
+        print_json(result)
+        return
+    console.print(
+        f"{result['items']:,} items, {result['users']:,} users, {result['events']:,} events of {result['days']:,} days, "
+        f"{result['models']:,} models"
+    )
+    if result["items_bare"]:
+        notes.print(f"{result['items_bare']:,} items are known by their events alone; upsert them again")
+
+
+async def _postgres(settings: Settings) -> dict[str, Any]:
+    from training.publish import register_found  # takes seconds to import
+
+    with progress_bar() as bar:
+        task = bar.add_task("rows", total=None)
+
+        def tell(done: Restored) -> None:
+            bar.update(task, completed=done.items + done.users + done.events)
+
+        async with connect(settings.redis_url) as redis, open_pool(settings.postgres_url) as pool:
+            await migrate(pool, MIGRATIONS)
+            done = await rebuild_postgres(settings, redis, pool, SystemClock(), tell)
+            models = await register_found(settings, pool)
+    return asdict(done) | {"models": models}
 
 
 async def _profiles(settings: Settings) -> dict[str, Any]:

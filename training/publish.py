@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from reco.errors.v1 import error_reason_pb2
 
 import bundle
 from bundle import registry
-from bundle.manifest import FEATURES_PARAM, Manifest
+from bundle.manifest import FEATURES_PARAM, MANIFEST_FILE, Manifest
 from retrieval import build, figures_of, in_words
 from runtime.clock import Clock, SystemClock
 from runtime.errors import DependencyError, NotFoundError, RecoError
@@ -30,6 +31,9 @@ from vectorizer.features import FEATURES
 
 METRIC = "ndcg_at_10"  # what models are compared by; its prefix says which part of the model scored it
 PREFIXES = ("ranker", "vectorizer")  # the first that a model has is what it answers with
+
+FOUND_NOTE = "found on the disk, after the registry was lost"
+MODELS_MAX = 100_000  # bundles of RECO_MODEL_KEEP_COUNT are kept, so far fewer
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,29 @@ async def _register(
     row = _row(manifest, event_count, "; ".join(part for part in (note, verdict) if part), verdict is None)
     await registry.register(pool, row, reason if verdict is None else None)
     return Outcome(manifest.version, verdict is None, reason)
+
+
+async def register_found(settings: Settings, pool: Pool) -> int:
+    """Registers bundles that are there and that a registry which was lost does not know; returns how many.
+
+    Where no model is active, the newest becomes it. What held one back, and how many events it saw, is not known any more.
+    """
+    known = {row.version for row in await registry.list_models(pool, count=MODELS_MAX)}
+    manifests = [each for each in await asyncio.to_thread(_found, settings) if each.version not in known]
+    for manifest in manifests:
+        await registry.register(pool, _row(manifest, 0, FOUND_NOTE, may_answer=True), None)
+    if manifests and await registry.active_version(pool) is None:
+        await registry.activate(pool, max(each.version for each in manifests), FOUND_NOTE)
+    return len(manifests)
+
+
+def _found(settings: Settings) -> list[Manifest]:
+    """Manifests of all bundles that can be read."""
+    manifests = []
+    for path in sorted(settings.models_dir.glob(f"*/{MANIFEST_FILE}")):
+        with contextlib.suppress(RecoError):  # damaged, or of a version to come
+            manifests.append(bundle.manifest_of(path.parent))
+    return manifests
 
 
 def _row(manifest: Manifest, event_count: int, note: str, may_answer: bool) -> registry.ModelRow:
