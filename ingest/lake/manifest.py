@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 import orjson
 from reco.errors.v1 import error_reason_pb2
@@ -90,7 +91,7 @@ def read_manifest(files: LakeFiles, number: int) -> Manifest:
     """One manifest. Raises NotFoundError; StateError for a damaged one."""
     try:
         read = orjson.loads(files.read(_path(number)))
-        entries = tuple(FileEntry(**entry) for entry in read["files"])
+        entries = tuple(map(_read_entry, read["files"]))
         return Manifest(int(read["number"]), str(read["time"]), entries)
     except FileNotFoundError:
         message = f"there is no manifest {number}; see `reco lake list --manifests`"
@@ -98,6 +99,14 @@ def read_manifest(files: LakeFiles, number: int) -> Manifest:
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         message = f"the manifest {_path(number)} is damaged: {error}"
         raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message) from None
+
+
+def _read_entry(entry: dict[str, object]) -> FileEntry:
+    """Raises TypeError, KeyError for what is none."""
+    path, figures = entry["path"], [entry[name] for name in ("rows", "bytes", "last_offset")]
+    if type(path) is not str or not all(type(figure) is int for figure in figures):
+        raise TypeError(f"{entry} is no file")
+    return FileEntry(path, *(cast(int, figure) for figure in figures))
 
 
 def paths_of(files: LakeFiles, manifest: Manifest, kind: str) -> list[str]:

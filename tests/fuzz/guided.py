@@ -13,7 +13,7 @@ import atheris
 # Their bytecode is changed, so no module with a kernel of numba's may be among them.
 WATCHED = {
     "bundle.manifest", "gateway.decode", "gateway.encode", "gateway.scalars", "gateway.transcode", "gateway.wellknown",
-    "ingest.dead_letter_files", "ingest.events", "ingest.lake.table", "ingest.texts", "profiles.codec", "profiles.item_news", "profiles.offsets",
+    "ingest.dead_letter_files", "ingest.events", "ingest.lake.manifest", "ingest.lake.table", "ingest.texts", "profiles.codec", "profiles.item_news", "profiles.offsets",
     "runtime.frames", "runtime.front", "runtime.limiter", "runtime.redis_connection", "serving.filter_syntax",
     "serving.filters", "serving.rules", "serving.surface_file", "serving.surface_reader", "serving.tokens",
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +14,14 @@ from bundle.manifest import BundleError, FileEntry, Manifest
 from ingest import dead_letter_files
 from ingest.dead_letter_files import DeadLetter
 from ingest.events import StreamEvent
+from ingest.lake.files import LakeFiles
+from ingest.lake.manifest import read_manifest
 from ingest.lake.table import footer_of, read_table, to_parquet, to_table
 from ingest.stream import Entry
 from profiles import codec
 from profiles.codec import ProfileDamagedError, pack_event
 from profiles.limits import VALUE_BYTES_MAX
+from runtime.errors import StateError
 from serving import surface_file
 from serving.surface_file import SurfaceFileError
 from tests.fuzz.json_texts import altered
@@ -67,6 +71,29 @@ def lake_file(data: bytes) -> None:
         assert table.num_rows == footer.rows
 
 
+def lake_manifest(data: bytes) -> None:
+    """A manifest of the lake is read, and then fit for use, or refused as damaged."""
+    with contextlib.suppress(StateError):
+        found = read_manifest(cast(LakeFiles, _OneFile(data)), 1)
+        assert found.rows >= 0 or any(entry.rows < 0 for entry in found.files)
+        assert all(isinstance(path, str) for path in found.paths("events"))
+
+
+def lake_manifest_tree(data: bytes) -> None:
+    """The same for those that are nearly ones."""
+    lake_manifest(altered(Choices(data), _LAKE_MANIFEST).encode())
+
+
+class _OneFile:
+    """A lake in which every path is the same file."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read(self, path: str) -> bytes:
+        return self._data
+
+
 def letters(data: bytes) -> None:
     """The same for a file of dead letters."""
     with contextlib.suppress(pa.ArrowException, OSError):
@@ -91,6 +118,13 @@ _ENTRY = FileEntry("a.npy", 5, "0" * 64, (2, 3), "float32")
 _MANIFEST = Manifest("m", 1.5, {"numpy": "2"}, {"d": 64}, {"ndcg": 0.1}, {"a": _ENTRY}, {"b": _ENTRY})
 _EVENTS = [StreamEvent(Entry(i << 16, b""), accepted(f"e{i}", i)) for i in range(20)]
 _LETTERS = [DeadLetter(f"3:{i}-0", 3, "lake", "torn", i, b"data") for i in range(5)]
+_FILE = {
+    "path": "kind=events/date=2026-11-25/hour=07/part-0-1-1.parquet",
+    "rows": 3,
+    "bytes": 9,
+    "last_offset": 7,
+}
+_LAKE_MANIFEST = {"number": 1, "time": "2026-11-25T07:00:00.000+00:00", "files": [_FILE, _FILE]}
 _RULES = b"""[default]                 # for requests without a surface, or with one that is not below; the others start from it
 page_size = 20            # where a request says none
 served = { window_s = 600 }
@@ -130,6 +164,8 @@ TARGETS = [
     Target("manifest", manifest_file, [_MANIFEST.to_json()], (b"null", b"[[[[", b'"shape":', b"1e999", b"-1", b'"../x"', b"{}")),
     Target("manifest_tree", manifest_tree, [bytes(range(seed, seed + 40)) for seed in range(0, 200, 40)]),
     Target("lake_file", lake_file, [to_parquet(to_table(_EVENTS), 9)], (b"PAR1", b"\0\0\0\0"), slow=10),
+    Target("lake_manifest", lake_manifest, [json.dumps(_LAKE_MANIFEST).encode()], (b"null", b"1e999", b'"rows":', b"{}", b"[]")),
+    Target("lake_manifest_tree", lake_manifest_tree, [bytes(range(seed, seed + 20)) for seed in range(0, 100, 20)]),
     Target("dead_letters", letters, [dead_letter_files.to_parquet(_LETTERS)], (b"PAR1", b"\0\0\0\0"), slow=10),
     Target("rules", rules, [_RULES], (b"[[", b"]]", b" = ", b"inf", b"nan", b"[surfaces.", b"quotas", b"served", b"rotation", b"\n"), slow=2),
 ]  # fmt: skip
