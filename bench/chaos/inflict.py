@@ -97,7 +97,8 @@ class Inflictor:
             return None
         pids = self._system.pids(fault.target)
         _send(pids, signal.SIGSTOP)
-        return lambda: _send(pids, signal.SIGCONT)
+        # Also whoever has taken its place meanwhile, and was stopped by a fault that ended before this one.
+        return lambda: _send([*pids, *self._system.pids(fault.target)], signal.SIGCONT)
 
     def _alive(self, target: str) -> int | None:
         deadline_s = time.monotonic() + ALIVE_WAIT_S_MAX

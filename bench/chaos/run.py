@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -21,7 +22,7 @@ from reco.ingest.v1.ingest_service_pb2_grpc import IngestServiceStub
 from redis import Redis
 from redis.exceptions import RedisError
 
-from bench.chaos import count, leaks, sent
+from bench.chaos import count, leaks, sent, skewed
 from bench.chaos.disk import can_mount
 from bench.chaos.inflict import Inflictor
 from bench.chaos.load import Load
@@ -37,6 +38,7 @@ FRESH_S: Final = (
 )
 READY_WAIT_S_MAX: Final = 60.0
 UPSERT_WAIT_S_MAX: Final = 30.0
+LOGS: Final = Path(__file__).parent.parent.parent / ".cache" / "chaos-logs"
 REDIS_WAIT_S_MAX: Final = 10.0
 
 
@@ -53,39 +55,49 @@ class Options:
     durability: str = "always"  # runtime/settings.py
 
 
-def chaos(options: Options, schedule: Sequence[Fault] | None = None) -> Report:
-    """A run. TimeoutError when the system does not come to rest."""
+def chaos(options: Options, schedule: Sequence[Fault] | None = None, logs: Path = LOGS) -> Report:
+    """A run. TimeoutError when the system does not come to rest. Logs of a run with faults of ours are kept in `logs`."""
     mounts = can_mount()
     faults = list(schedule or draw(options.seed, options.seconds, options.fault_count, disks=mounts))
-    with (
-        tempfile.TemporaryDirectory(prefix="reco-chaos-") as made,
-        running(_open(made), mounts, options.broken, options.durability) as system,
-    ):
-        _upsert(system)
-        begin_s = int(time.time())
-        inflictor, watch = Inflictor(system), Watch(system)
-        with loading(system, options, begin_s) as load, watch.watching():
-            start_s = time.monotonic()
-            inflictor.run(faults, options.seconds, threading.Event())
-        took_s = time.monotonic() - start_s
-        calm_s = time.monotonic()
-        _drained(system)
-        report = _report(options, inflictor, load, watch, took_s)
-        report.drain_s = round(time.monotonic() - calm_s, 1)
-        report.restarts = system.restart_count()
-        if options.looks_for_leaks:
-            _compare_with_fresh(system, options, begin_s, load, report)
-        _count(system, load, begin_s, report)
-        if not mounts:
-            report.notes.append("no disk was filled: mounting one needs root")
-        return report
+    with tempfile.TemporaryDirectory(prefix="reco-chaos-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)  # PostgreSQL's account may enter
+        with running(folder, mounts, options.broken, options.durability) as system:
+            report = None
+            try:
+                report = _run(system, options, faults)
+            finally:
+                if report is None or report.notes:
+                    _keep_logs(folder, logs / str(options.seed))
+    if not mounts:
+        report.notes.append("no disk was filled: mounting one needs root")
+    return report
 
 
-def _open(made: str) -> Path:
-    """A folder that PostgreSQL's account may enter."""
-    folder = Path(made)
-    folder.chmod(0o755)
-    return folder
+def _run(system: System, options: Options, faults: Sequence[Fault]) -> Report:
+    _upsert(system)
+    begin_s = int(time.time())
+    inflictor, watch = Inflictor(system), Watch(system)
+    with loading(system, options, begin_s) as load, watch.watching():
+        start_s = time.monotonic()
+        inflictor.run(faults, options.seconds, threading.Event())
+    took_s = time.monotonic() - start_s
+    calm_s = time.monotonic()
+    _drained(system)
+    report = _report(options, inflictor, load, watch, took_s)
+    report.drain_s = round(time.monotonic() - calm_s, 1)
+    report.restarts = system.restart_count()
+    if options.looks_for_leaks:
+        _compare_with_fresh(system, options, begin_s, load, report)
+    _count(system, load, begin_s, report)
+    return report
+
+
+def _keep_logs(folder: Path, to: Path) -> None:
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir(parents=True)
+    for log in folder.rglob("*.log"):
+        shutil.copy(log, to / log.name)
 
 
 def _upsert(system: System) -> None:
@@ -232,7 +244,11 @@ def _end(system: System, name: str) -> None:
         return system.pid(name) not in (None, before)
 
     os.kill(before, signal.SIGTERM)
-    wait_until(is_another, READY_WAIT_S_MAX, f"{name} did not end")
+    try:
+        wait_until(is_another, READY_WAIT_S_MAX, f"{name} did not end")
+    except TimeoutError:
+        os.kill(before, skewed.TELL)
+        raise
 
 
 def _count(system: System, load: Load, begin_s: int, report: Report) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import mmap
 import os
 import runpy
+import signal
 import struct
 import sys
 import time
@@ -14,6 +17,7 @@ from runtime.clock import SystemClock
 
 OFFSET = struct.Struct("<d")
 ENV = "CHAOS_SKEW_FILE"
+TELL = signal.SIGUSR1  # asks where it waits
 
 
 def write_offset(path: Path, seconds: float) -> None:
@@ -34,8 +38,17 @@ def bend_clock(path: Path) -> None:
     setattr(SystemClock, "time_s", time_s)  # noqa: B010 -- a method is not assigned to otherwise
 
 
+def tell_tasks(*_: object) -> None:
+    """Writes where every task waits to standard error, which is the log."""
+    for task in [each for each in gc.get_objects() if isinstance(each, asyncio.Task)]:
+        if not task.done():
+            task.print_stack(file=sys.stderr)
+    sys.stderr.flush()
+
+
 def main() -> None:
     bend_clock(Path(os.environ[ENV]))
+    signal.signal(TELL, tell_tasks)
     module = sys.argv[1]
     sys.argv = [module]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
