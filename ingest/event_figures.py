@@ -14,7 +14,8 @@ from typing import Any, cast
 import duckdb
 from psycopg import AsyncConnection, sql
 
-FIGURES_WAIT_MS_MAX = 3_600_000  # a day of 10,000 events a second takes half an hour
+BLOCKS_MAX = 2_000  # of one look at Postgres: 16 MB, some 60,000 rows, a second
+LAKE_ROWS_MAX = 10_000_000  # of one look at the lake: some 1 GB
 LAKE_THREADS = 1  # the consumer carries on meanwhile
 _TEXTS = (
     "event_id",
@@ -32,31 +33,61 @@ _TIMES = ("event_time", "accept_time")
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one day. `checksum` is two sums of 60 bits of each row's MD5, in hex."""
+    """Of one day, or a part of it: the sums of 60 bits of each row's MD5, and of 60 others."""
 
-    row_count: int
-    checksum: str
+    row_count: int = 0
+    first_sum: int = 0
+    second_sum: int = 0
+
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(
+            self.row_count + other.row_count,
+            self.first_sum + other.first_sum,
+            self.second_sum + other.second_sum,
+        )
+
+    @property
+    def checksum(self) -> str:
+        """Both sums in hex."""
+        return f"{self.first_sum:x}-{self.second_sum:x}"
 
 
 async def postgres_figures(connection: AsyncConnection[Any], table: str) -> Figures:
-    """Of all rows of a day's partition, attached or not. The connection is in autocommit."""
-    async with connection.transaction():
-        await connection.execute("SET LOCAL extra_float_digits = 0")  # 15 digits
-        await connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(FIGURES_WAIT_MS_MAX))
-        query = sql.SQL(cast(Any, POSTGRES)).format(table=sql.Identifier(table))
-        return _figures(await (await connection.execute(query)).fetchone())
+    """Of all rows of a day's partition, attached or not. The connection is in autocommit.
+
+    Piece by piece, so that no statement runs for long and vacuum is not held up. A row that comes meanwhile may be missed.
+    """
+    name = sql.Identifier(table)
+    size = sql.SQL("SELECT pg_relation_size({}) / current_setting('block_size')::int").format(
+        sql.Literal(table)
+    )
+    row = await (await connection.execute(size)).fetchone()
+    found = Figures()
+    for first in range(0, int(row[0]) if row else 0, BLOCKS_MAX):
+        place = {"first": sql.Literal(f"({first},0)"), "end": sql.Literal(f"({first + BLOCKS_MAX},0)")}
+        async with connection.transaction():
+            await connection.execute("SET LOCAL extra_float_digits = 0")  # 15 digits
+            query = sql.SQL(cast(Any, POSTGRES)).format(table=name, **place)
+            found += _figures(await (await connection.execute(query)).fetchone())
+    return found
 
 
 def lake_figures(connection: duckdb.DuckDBPyConnection) -> Figures:
-    """Of the view `events`, which holds one day's. Of those with the same id the first of the stream counts, as in Postgres."""
+    """Of the view `events`, which holds one day's. Of those with the same id the first of the stream counts, as in Postgres.
+
+    A share of the ids at a time: to find those that came twice takes memory for each row.
+    """
     connection.execute(f"SET threads = {LAKE_THREADS}")
-    return _figures(connection.execute(LAKE).fetchone())
+    row = connection.execute("SELECT count(*) FROM events").fetchone()
+    shares = -(-int(row[0]) // LAKE_ROWS_MAX) if row else 0
+    parts = (connection.execute(LAKE, [shares, share]).fetchone() for share in range(shares))
+    return sum(map(_figures, parts), Figures())
 
 
 def _figures(row: Sequence[Any] | None) -> Figures:
     assert row is not None, "an aggregate has a row"
     count, first, second = row
-    return Figures(int(count), f"{int(first or 0):x}-{int(second or 0):x}")
+    return Figures(int(count), int(first or 0), int(second or 0))
 
 
 def _postgres_part(value: str) -> str:
@@ -119,12 +150,17 @@ _LAKE_ROW = " || ".join([
 
 POSTGRES = f"""
 SELECT count(*), sum(('x' || substr(digest, 1, 15))::bit(60)::bigint), sum(('x' || substr(digest, 16, 15))::bit(60)::bigint)
-FROM (SELECT md5({_POSTGRES_ROW}) AS digest FROM {{table}}) AS digests
+FROM (
+  SELECT md5({_POSTGRES_ROW}) AS digest FROM {{table}} WHERE ctid >= {{first}} AND ctid < {{end}}
+) AS digests
 """  # noqa: S608 -- constants of ours
 LAKE = f"""
-SELECT count(*), sum(('0x' || substr(digest, 1, 15))::BIGINT), sum(('0x' || substr(digest, 16, 15))::BIGINT)
-FROM (
-  SELECT md5({_LAKE_ROW}) AS digest FROM events
+SELECT count(*), sum(first), sum(second) FROM (
+  SELECT first, second FROM (
+    SELECT event_id, stream_offset, ('0x' || substr(digest, 1, 15))::BIGINT AS first,
+      ('0x' || substr(digest, 16, 15))::BIGINT AS second
+    FROM (SELECT event_id, stream_offset, md5({_LAKE_ROW}) AS digest FROM events WHERE hash(event_id) % ? = ?)
+  )
   QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY stream_offset) = 1
 )
 """  # noqa: S608 -- constants of ours

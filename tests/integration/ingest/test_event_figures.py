@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reco.ingest.v1.event_pb2 import AcceptedEvent
 
+from ingest import event_figures
 from ingest.event_figures import Figures, postgres_figures
 from ingest.events import StreamEvent
 from ingest.lake.files import LocalLake
@@ -102,6 +103,20 @@ async def test_figures_of_any_events_agree(day_pool: Pool, tmp_path: Path) -> No
         asyncio.run_coroutine_threadsafe(check(made), loop).result()
 
     await asyncio.to_thread(run)
+
+
+async def test_figures_that_are_put_together_from_parts_are_the_same(
+    day_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [accepted(f"e{i % 450}", i) for i in range(500)]
+    await write_both(on_the_day(made), day_pool, tmp_path)
+    whole = [await in_postgres(day_pool), await in_lake(tmp_path)]
+
+    monkeypatch.setattr(event_figures, "BLOCKS_MAX", 1)
+    monkeypatch.setattr(event_figures, "LAKE_ROWS_MAX", 7)
+
+    assert whole[0].row_count == 450
+    assert [whole[0], await in_postgres(day_pool), await in_lake(tmp_path)] == [whole[0], *whole]
 
 
 async def test_of_an_id_that_came_twice_the_first_counts(day_pool: Pool, tmp_path: Path) -> None:
