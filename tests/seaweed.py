@@ -34,7 +34,11 @@ class Seaweed:
     def __init__(self, program: Path, folder: Path) -> None:
         self._program, self._folder = program, folder
         self._process: subprocess.Popen[bytes] | None = None
-        self.endpoint = ""
+        ports = free_ports(2 * len(SERVERS))  # once: a server that comes back is found where it was
+        self._ports = [f"-{name}.port={ports.pop()}" for name in SERVERS]
+        self._ports += [f"-{name}.port.grpc={ports.pop()}" for name in SERVERS]
+        s3 = next(option for option in self._ports if option.startswith("-s3.port="))
+        self.endpoint = f"http://127.0.0.1:{s3.partition('=')[2]}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -48,11 +52,6 @@ class Seaweed:
 
     def start(self) -> None:
         """Returns when the bucket is there."""
-        ports = free_ports(2 * len(SERVERS))
-        options = [f"-{name}.port={ports.pop()}" for name in SERVERS]
-        options += [f"-{name}.port.grpc={ports.pop()}" for name in SERVERS]
-        s3 = next(option for option in options if option.startswith("-s3.port="))
-        self.endpoint = f"http://127.0.0.1:{s3.partition('=')[2]}"
         quiet = (
             "-master.telemetry=false",
             "-webdav=false",
@@ -60,13 +59,20 @@ class Seaweed:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
         )
-        command = [self._program, "mini", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *options, *quiet, f"-bucket={BUCKET}"]  # fmt: skip
+        command = [self._program, "mini", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *self._ports, *quiet, f"-bucket={BUCKET}"]  # fmt: skip
         with (self._folder / "weed.log").open("ab") as log:
             environment = {**os.environ, **self.environment, "HOME": str(self._folder)}
             self._process = subprocess.Popen(
                 command, env=environment, cwd=self._folder, stdout=log, stderr=log, start_new_session=True
             )
         self._wait()
+
+    def kill(self) -> None:
+        """Ends it on the spot; `start` brings it back with its data."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
 
     def stop(self) -> None:
         """Ends it and all that it has started."""

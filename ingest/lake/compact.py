@@ -25,8 +25,10 @@ SETTLE_S = 600.0  # an hour is left alone for so long after its end: what the st
 HOURS_MAX = (
     48  # looked back at in one run, so that a sink that was down for a weekend is caught up within two
 )
-COMPACT_BYTES_MAX = 64 * 1024**2  # of what is put together: it is in memory, some ten times as large
-BLOCK_FILES = 64  # put together where a whole hour is too much: 1 MB each at most, as the sink writes them
+COMPACT_BYTES_MAX = (
+    32 * 1024**2
+)  # of what is put together, 800,000 events: takes some 350 MB of memory meanwhile
+BLOCK_FILES = 32  # put together where a whole hour is too much: 1 MB each at most, as the sink writes them
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
 import structlog
 
 from ingest import limits
@@ -93,6 +94,7 @@ class LakeUpkeep:
         now_s = self.clock.time_s()
         done: Compacted = await asyncio.to_thread(compact, self.files, partition, now_s, check, kind)
         if done != Compacted():
+            pa.default_memory_pool().release_unused()  # it would keep what the largest hour took
             metrics.LAKE_FILES_TOTAL.labels("compacted").inc(done.files_before)
             structlog.get_logger().info(
                 "compacted the lake", kind=kind, partition=partition, files_before=done.files_before,
