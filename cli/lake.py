@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -17,23 +14,22 @@ import pyarrow as pa
 import typer
 from reco.errors.v1 import error_reason_pb2
 
+from cli.lake_output import megabytes, print_manifests, print_report, print_rows
 from cli.output import Json, console, notes, print_json, print_table, progress_bar
 from ingest.lake import restore as restoring
 from ingest.lake.compact import Compacted, compact
 from ingest.lake.files import LakeFiles, open_lake
 from ingest.lake.listing import parts_of
-from ingest.lake.manifest import Manifest, numbers, read_manifest
+from ingest.lake.manifest import numbers, read_manifest
 from ingest.lake.names import KINDS
 from ingest.lake.query import make_views, read
 from ingest.lake.restore import Range
 from ingest.lake.summary import days
-from ingest.lake.verify import Report, verify
 from ingest.lake.verify import repair as repair_lake
+from ingest.lake.verify import verify
 from runtime.errors import CallerError
 from runtime.settings import load_settings
 
-ROWS_SHOWN_MAX = 1_000  # of a query, as a table; --csv and --json print all
-FAULTS_SHOWN_MAX = 20
 HOURS_MAX = 24 * 366 * 10  # of `compact`: all there are
 
 app = typer.Typer(
@@ -72,13 +68,13 @@ def list_days(
     """
     files = _open(lake)
     if manifests:
-        _list_manifests([read_manifest(files, number) for number in numbers(files)], json)
+        print_manifests([read_manifest(files, number) for number in numbers(files)], json)
         return
     found = days(files, kind or KINDS)
     if json:
         print_json({"days": [asdict(day) for day in found]})
     elif found:
-        rows = [(day.kind, day.date, str(day.files), f"{day.rows:,}", _mb(day.bytes)) for day in found]
+        rows = [(day.kind, day.date, str(day.files), f"{day.rows:,}", megabytes(day.bytes)) for day in found]
         print_table(("kind", "date", "files", "rows", "MB"), rows, right=(2, 3, 4))
     else:
         console.print("the lake is empty")
@@ -101,7 +97,7 @@ def verify_lake(
     repaired = repair_lake(files) if repair else 0
     with notes.status("reading the lake"):
         report = verify(files, kind or KINDS)
-    _print_report(report, {"repaired_files": repaired}, json)
+    print_report(report, {"repaired_files": repaired}, json)
     if report.faults:
         raise typer.Exit(1)
 
@@ -136,7 +132,7 @@ def query(
         raise
     except duckdb.Error as error:
         raise CallerError(error_reason_pb2.ERROR_REASON_UNSPECIFIED, str(error).strip()) from None
-    _print_rows(found, as_csv, json)
+    print_rows(found, as_csv, json)
 
 
 @app.command()
@@ -168,7 +164,7 @@ def restore(
     with progress_bar() as bar:
         task = bar.add_task("copying", total=len(paths))
         report = restoring.restore(files, to, paths, lambda: bar.advance(task))
-    _print_report(report, {"copied_files": len(paths)}, json)
+    print_report(report, {"copied_files": len(paths)}, json)
     if report.faults:
         raise typer.Exit(1)
 
@@ -200,64 +196,3 @@ def _date(text: str) -> str:
         return date.fromisoformat(text).isoformat() if text else ""
     except ValueError:
         raise typer.BadParameter(f"{text} is no day: write YYYY-MM-DD") from None
-
-
-def _list_manifests(found: list[Manifest], json: bool) -> None:
-    shown: list[dict[str, Any]] = [
-        {
-            "number": each.number, "time": each.time, "files": len(each.files), "rows": each.rows,
-            "bytes": sum(entry.bytes for entry in each.files),
-        }
-        for each in found
-    ]  # fmt: skip
-    if json:
-        print_json({"manifests": shown})
-    elif shown:
-        rows = [(str(each["number"]), str(each["time"]), str(each["files"]), f"{each['rows']:,}", _mb(each["bytes"])) for each in shown]  # fmt: skip
-        print_table(("number", "time", "files", "rows", "MB"), rows, right=(0, 2, 3, 4))
-    else:
-        console.print("no manifests yet: a consumer makes one an hour")
-
-
-def _print_report(report: Report, more: Mapping[str, int], json: bool) -> None:
-    if json:
-        print_json({**asdict(report), **more})
-        return
-    for fault in report.faults[:FAULTS_SHOWN_MAX]:
-        console.print(f"{fault.path}: {fault.message}", markup=False)
-    if len(report.faults) > FAULTS_SHOWN_MAX:
-        console.print(f"and {len(report.faults) - FAULTS_SHOWN_MAX} more; --json shows all")
-    told = "".join(f", {count:,} {name.replace('_', ' ')}" for name, count in more.items() if count)
-    console.print(
-        f"{report.files:,} files, {report.rows:,} rows, {_mb(report.bytes)} MB, {len(report.faults)} faults{told}"
-    )
-
-
-def _print_rows(table: Any, as_csv: bool, json: bool) -> None:
-    rows = [[_plain(value) for value in row] for row in _rows(table)]
-    if json:
-        print_json({"columns": table.column_names, "rows": rows})
-    elif as_csv:
-        csv.writer(sys.stdout).writerows([table.column_names, *rows])
-    else:
-        shown = [["" if value is None else str(value) for value in row] for row in rows[:ROWS_SHOWN_MAX]]
-        print_table(table.column_names, shown)
-        if len(rows) > ROWS_SHOWN_MAX:
-            notes.print(f"the first {ROWS_SHOWN_MAX:,} of {len(rows):,} rows; --csv prints all")
-
-
-def _rows(table: Any) -> Iterator[tuple[Any, ...]]:
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON and CSV have it: numbers, texts, nothing; times are ISO 8601, UTC."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat() if value.tzinfo else value.isoformat()
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        return int(value)  # DuckDB's sums of whole numbers
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def _mb(count: int) -> str:
-    return f"{count / 1e6:,.1f}"

@@ -115,7 +115,7 @@ def test_an_object_store_out_of_reach_says_so(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setattr("ingest.lake.files.OBJECT_TRIES_MAX", 0)
+    monkeypatch.setattr("ingest.lake.objects.OBJECT_TRIES_MAX", 0)
 
     with pytest.raises(DependencyError, match="lake does not answer"):
         open_lake("s3://lake", tmp_path).list("")
