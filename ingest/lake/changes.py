@@ -24,8 +24,6 @@ from runtime import metrics
 from runtime.postgres import DATABASE, Pool, postgres_errors
 
 ROWS_MAX = 20_000  # of one file, unless one transaction has more: some 10 MB of items in memory
-KEEP_DAYS = 90  # Postgres keeps what was exported for so long, for who asks there; the lake keeps it for good
-FORGET_ROWS_MAX = 10_000  # at once: some 50 ms, every half a minute
 PARTITION = 0  # changes come in one order
 
 # One statement, so one snapshot: what ends after it began has an xid of xmin at least.
@@ -38,13 +36,6 @@ _ROWS = {
 _OF_ONE = {
     kind: query.replace(">= %s::text::xid8 AND xid <", "= %s::text::xid8 AND xid <").replace(" LIMIT %s", "")
     for kind, query in _ROWS.items()
-}
-# Looks at the oldest rows alone: where none of them is old enough, the table is not read to its end.
-_FORGET = {
-    kind: f"""WITH oldest AS (SELECT number, xid, change_time FROM {table} ORDER BY number LIMIT {FORGET_ROWS_MAX})
-      DELETE FROM {table} WHERE number IN (
-        SELECT number FROM oldest WHERE xid < %s::text::xid8 AND change_time < now() - {KEEP_DAYS} * interval '1 day')"""  # noqa: S608 -- ours
-    for kind, table in ((ITEMS, "item_changes"), (USERS, "user_changes"))
 }
 _STATE = f"SELECT {DATABASE}, pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 Row = tuple[Any, ...]  # xid, and the columns of the kind
@@ -73,7 +64,6 @@ class ChangesExport:
             while made := await self._export_file(pool):
                 count += made
                 metrics.LAKE_CHANGES_TOTAL.labels(self.kind).inc(made)
-            await self._forget(pool)
             return count
         except BaseException:
             self._end = None  # whether the file was made is learnt anew
@@ -86,15 +76,6 @@ class ChangesExport:
         if changes.rows:
             self._end = await asyncio.to_thread(self._write, changes, self._end)
         return len(changes.rows)
-
-    async def _forget(self, pool: Pool) -> None:
-        """Lets old changes go from Postgres, of those that the lake has."""
-        if self._end is None or not self._end.number:
-            return
-        self._check()
-        with postgres_errors():
-            async with pool.connection() as connection:
-                await connection.execute(_FORGET[self.kind], [str(self._end.offset)])
 
     def _write(self, changes: Changes, end: End) -> End:
         rows = changes.rows

@@ -176,21 +176,3 @@ async def test_exported_files_are_compacted_and_the_export_goes_on(
     assert (done.files_before, done.files_after) == (2, 1)
     assert await ChangesExport(lake, ITEMS, no_check).export(pool) == 1
     assert [row[1] for row in told(lake)] == ["a", "b", "c"]
-
-
-async def test_old_changes_leave_postgres_once_the_lake_has_them(
-    lake: LakeFiles, pool: Pool, database: Connection
-) -> None:
-    add_items(database, "a", "b")
-    export = ChangesExport(lake, ITEMS, no_check)
-    await export.export(pool)
-    add_items(database, "late")
-    database.execute("UPDATE item_changes SET change_time = now() - interval '91 days' WHERE id <> 'b'")
-
-    await export._forget(pool)
-    left = database.execute("SELECT id FROM item_changes ORDER BY id").fetchall()
-    await export.export(pool)
-
-    assert left == [("b",), ("late",)]
-    assert [row[1] for row in told(lake)] == ["a", "b", "late"]
-    assert database.execute("SELECT id FROM item_changes").fetchall() == [("b",)]
