@@ -14,11 +14,12 @@ from reco.errors.v1 import error_reason_pb2
 from rich.console import Console
 
 from bundle.registry import active_version
-from cli.load import load_into
+from cli.load import job_of, result_of
+from cli.loading.run import load_into
 from cli.output import end_bars, notes
 from cli.supervisor import Supervisor, Unit, check_ports, give_to_children, make_units
 from cli.system import NOTE, sole_owner, write_note
-from cli.tables import MOVIELENS, read_source
+from cli.tables import MOVIELENS
 from cli.train import start_run, watch
 from ingest.server import MIGRATIONS
 from runtime.errors import RecoError, StateError
@@ -158,9 +159,9 @@ async def _has_model(settings: Settings) -> bool:
 
 def _load_and_train(settings: Settings, started_s: float) -> None:
     fetching_s = time.monotonic()
-    loaded = read_source(MOVIELENS, None, None, None)
+    job = job_of(MOVIELENS)
     fetched_s = time.monotonic() - fetching_s
-    result = load_into(settings, loaded)
+    result = result_of(load_into(settings, job), job)
     notes.print(f"{result['events_accepted']:,} events of MovieLens-100k are in the stream; training")
     run_id = start_run(settings, quick=False)
     run = watch(settings, run_id, lambda run: _tell_model(run, started_s + fetched_s))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from vectorizer.content import WordLists, hashes_of
 BAD_SAMPLE_COUNT_MAX = 20  # rows quoted of those set aside; all are counted
 ID_CHARACTER_COUNT_MAX = 128  # as the contract's ids
 MILLISECONDS_MIN = 1e11  # a larger number of seconds would be the year 5138: it is milliseconds
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def read_items(path: Path, columns: ItemColumns) -> tuple[list[MappedItem], BadR
 def _read(path: Path, wanted: list[str], convert: Callable[[Row], T]) -> tuple[list[T], BadRows]:
     good: list[T] = []
     bad = BadRows()
-    for number, row, fault in open_table(path, wanted):
+    for number, row, fault, _ in open_table(path, wanted):
         try:
             if fault is not None:
                 raise RowError(fault)
@@ -136,12 +137,12 @@ def _read(path: Path, wanted: list[str], convert: Callable[[Row], T]) -> tuple[l
 
 def map_event(row: Row, columns: EventColumns) -> MappedEvent:
     """RowError if the row has no user, item or readable time, or an unreadable value or type."""
-    value = _value(row.get(columns.value)) if columns.value else math.nan
+    value = value_of(row.get(columns.value)) if columns.value else math.nan
     return MappedEvent(
-        _identifier(row.get(columns.user), "user"),
-        _identifier(row.get(columns.item), "item"),
+        identifier_of(row.get(columns.user), "user"),
+        identifier_of(row.get(columns.item), "item"),
         parse_time_s(row.get(columns.time)),
-        _code(row.get(columns.type) if columns.type else None, value),
+        code_of(row.get(columns.type) if columns.type else None, value),
         value,
     )
 
@@ -150,7 +151,7 @@ def map_item(row: Row, columns: ItemColumns) -> MappedItem:
     """RowError if the row has no item; an unreadable release counts as unknown."""
     names = row.get(columns.categories) if columns.categories else None
     return MappedItem(
-        _identifier(row.get(columns.item), "item"),
+        identifier_of(row.get(columns.item), "item"),
         _names(names, columns.separator),
         year_of(row.get(columns.released) if columns.released else None),
         str(row.get(columns.title) or "") if columns.title else "",
@@ -162,18 +163,22 @@ def _names(value: object, separator: str) -> tuple[str, ...]:
     return tuple(str(name).strip() for name in names if str(name).strip())
 
 
-def _identifier(value: object, name: str) -> str:
+def identifier_of(
+    value: object, name: str, *, empty: bool = False, character_count_max: int | None = ID_CHARACTER_COUNT_MAX
+) -> str:
+    """The text of an id; RowError when there is none (unless it may be `empty`), or one that the contract refuses."""
     text = "" if value is None else str(value).strip()
-    if not text:
+    if not text and not empty:
         raise RowError(f"the {name} is missing")
-    if len(text) > ID_CHARACTER_COUNT_MAX:
-        raise RowError(f"the {name} is longer than {ID_CHARACTER_COUNT_MAX} characters", text)
+    if character_count_max is not None and len(text) > character_count_max:
+        raise RowError(f"the {name} is longer than {character_count_max} characters", text)
     if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text):
         raise RowError(f"the {name} holds a NUL or half a character", ascii(text))
     return text
 
 
-def _value(value: object) -> float:
+def value_of(value: object) -> float:
+    """The number of a cell, NaN for an empty one; RowError when it is neither."""
     if value is None or value == "":
         return math.nan
     try:
@@ -187,33 +192,45 @@ def _value(value: object) -> float:
 
 def parse_time_s(value: object) -> int:
     """Unix seconds of a number (seconds, or milliseconds from MILLISECONDS_MIN), an ISO 8601 text or a datetime."""
+    return parse_time_micros(value) // 1_000_000
+
+
+def parse_time_micros(value: object, zone: tzinfo = UTC) -> int:
+    """The same in microseconds; `zone` is that of texts and datetimes that name none."""
     if isinstance(value, datetime):
-        return _checked_time_s((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp(), value)
+        return micros_of(value, zone)
     text = "" if value is None else str(value).strip()
     if not text:
         raise RowError("the time is missing")
     try:
         number = float(text)
     except ValueError:
-        return _checked_time_s(_iso_time_s(text), value)
-    return _checked_time_s(number / 1000 if number >= MILLISECONDS_MIN else number, value)
+        return micros_of(_iso_time(text), zone)
+    return checked_micros(number * (1e3 if number >= MILLISECONDS_MIN else 1e6), value)
 
 
-def _iso_time_s(text: str) -> float:
+def _iso_time(text: str) -> datetime:
     try:
-        parsed = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
         raise RowError("the time is neither unix seconds nor ISO 8601", text) from None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
-def _checked_time_s(seconds: float, value: object) -> int:
-    if not 0 <= seconds <= TIME_S_MAX:  # false for NaN too
+def micros_of(time: datetime, zone: tzinfo) -> int:
+    """Unix microseconds of a time; RowError when the contract has no such time."""
+    whole = time if time.tzinfo else time.replace(tzinfo=zone)
+    return checked_micros((whole - EPOCH) // timedelta(microseconds=1), time)
+
+
+def checked_micros(micros: float, value: object) -> int:
+    """`micros` as a whole number; RowError, quoting `value`, when the contract has no such time."""
+    if not 0 <= micros <= TIME_S_MAX * 1e6:  # false for NaN too
         raise RowError("the time is outside of 1970 to 2106", value)
-    return int(seconds)
+    return round(micros)
 
 
-def _code(kind: object, value: float) -> int:
+def code_of(kind: object, value: float) -> int:
+    """The signal of a type's word, or, without one, of the value."""
     if kind is None or kind == "":
         return int(Signal.OTHER if math.isnan(value) else from_rating(value))
     name = str(kind).strip().upper().replace(" ", "_").replace("-", "_")

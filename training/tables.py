@@ -1,37 +1,65 @@
-"""Rows of CSV, TSV, JSON Lines and Parquet files, one at a time, each with its number and what is wrong with it."""
+"""Rows of CSV, TSV, JSON Lines and Parquet files, one at a time, each with its number and what is wrong with it.
+
+A file of any size is read in little memory, and from any place that an earlier reading came to.
+"""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import pyarrow.parquet as pq
 
 from training.dataset import DatasetError
 
 Row = dict[str, Any]
-Numbered = tuple[int, Row, str | None]  # the row's number (the first is 1), the row, what is wrong with it
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".inter": "\t", ".item": "\t", ".user": "\t"}
 JSON_LINES = {".jsonl", ".ndjson"}
 PARQUET = {".parquet", ".pq"}
 FIELD_CHARACTER_COUNT_MAX = 131_072  # the csv module's own limit: a longer field is a missing quote
+LINE_BYTES_MAX = (
+    4 << 20
+)  # a longer line is no row of ours; without a bound, a file without lines would fill the memory
+PARQUET_ROWS = 4_096  # taken at a time
+PARQUET_BUFFER_BYTES = (
+    1 << 20
+)  # of a column; without it a whole row group is held, which may be the whole file
+RAW = "line"  # of what could not be parsed, the field that holds it
 
 
-def open_table(path: Path, wanted: list[str]) -> Iterator[Numbered]:
+class Place(NamedTuple):
+    """Where reading goes on: how many rows are behind, and the byte of the next one (Parquet counts rows alone)."""
+
+    row: int = 0
+    byte: int = 0
+
+
+START = Place()
+
+
+class Found(NamedTuple):
+    """One row: its number (the first is 1), its cells, what is wrong with it, and the place behind it."""
+
+    number: int
+    row: Row
+    fault: str | None
+    end: Place
+
+
+def open_table(path: Path, wanted: list[str], start: Place = START) -> Iterator[Found]:
     """The rows of a file by its ending. DatasetError: it cannot be read, or lacks a wanted column."""
     suffix = path.suffix.lower()
     try:
         if suffix in DELIMITERS:
-            yield from _delimited(path, wanted, DELIMITERS[suffix])
+            yield from _delimited(path, wanted, DELIMITERS[suffix], start)
         elif suffix in JSON_LINES:
-            yield from _json_lines(path, wanted)
+            yield from _json_lines(path, wanted, start)
         elif suffix in PARQUET:
-            yield from _parquet(path, wanted)
+            yield from _parquet(path, wanted, start)
         else:
             known = ", ".join(sorted([*DELIMITERS, *JSON_LINES, *PARQUET]))
             raise DatasetError(f"{path} has the ending {suffix or '(none)'}; what can be read: {known}")
@@ -48,17 +76,38 @@ def _require(path: Path, wanted: list[str], found: list[str]) -> None:
         )
 
 
-def _delimited(path: Path, wanted: list[str], delimiter: str) -> Iterator[Numbered]:
+class _Lines:
+    """The lines of a file as text, and the byte behind the last one that was given out."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.byte = file.tell()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(LINE_BYTES_MAX)
+        if not line:
+            raise StopIteration
+        self.byte += len(line)
+        # A NUL byte makes the csv module give up on the whole file; as any other character it spoils one row.
+        return line.decode("utf-8-sig", errors="replace").replace("\0", "\ufffd")
+
+
+def _delimited(path: Path, wanted: list[str], delimiter: str, start: Place) -> Iterator[Found]:
     # Tab-separated exports do not quote, and their titles hold lone quotes.
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     with path.open("rb") as file:
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-        # A NUL byte makes the csv module give up on the whole file; as any other character it spoils one row.
-        lines = (line.replace("\0", "\ufffd") for line in text)
-        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting)
-        header = next(reader, [])
+        header = next(csv.reader(_Lines(file), delimiter=delimiter, quoting=quoting), [])
         _require(path, wanted, header)
-        number = 0
+        if start.byte:
+            file.seek(start.byte)
+        lines = _Lines(
+            file
+        )  # the reader asks for a line only when it needs one, so the byte is the row's end
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting)
+        number = start.row
         while True:
             number += 1
             try:
@@ -66,21 +115,25 @@ def _delimited(path: Path, wanted: list[str], delimiter: str) -> Iterator[Number
             except StopIteration:
                 return
             except csv.Error as error:
-                yield number, {}, f"not readable as CSV ({error})"
+                yield Found(number, {}, f"not readable as CSV ({error})", Place(number, lines.byte))
                 continue
             if cells:
-                yield number, dict(zip(header, cells, strict=False)), _width_fault(header, cells)
+                row = dict(zip(header, cells, strict=False))
+                yield Found(number, row, _width_fault(header, cells), Place(number, lines.byte))
 
 
 def _width_fault(header: list[str], cells: list[str]) -> str | None:
     return None if len(cells) == len(header) else f"the row does not have {len(header)} columns"
 
 
-def _json_lines(path: Path, wanted: list[str]) -> Iterator[Numbered]:
+def _json_lines(path: Path, wanted: list[str], start: Place) -> Iterator[Found]:
     # Columns may be missing from a row here: only if the first readable one has none of the wanted is the mapping wrong.
-    checked = False
+    checked = start.row > 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        file.seek(start.byte)
+        byte = start.byte
+        for number, line in enumerate(iter(lambda: file.readline(LINE_BYTES_MAX), b""), start.row + 1):
+            byte += len(line)
             if not line.strip():
                 continue
             row, fault = _json_row(line)
@@ -88,27 +141,39 @@ def _json_lines(path: Path, wanted: list[str]) -> Iterator[Numbered]:
                 checked = True
                 if not set(wanted) & set(row):
                     _require(path, wanted, list(row))
-            yield number, row, fault
+            yield Found(number, row, fault, Place(number, byte))
 
 
 def _json_row(line: bytes) -> tuple[Row, str | None]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        return {}, "not a line of JSON"
-    return (row, None) if isinstance(row, dict) else ({}, "not a JSON object")
+        return {RAW: line.decode(errors="replace").rstrip()}, "not a line of JSON"
+    return (row, None) if isinstance(row, dict) else ({RAW: row}, "not a JSON object")
 
 
-def _parquet(path: Path, wanted: list[str]) -> Iterator[Numbered]:
+def _parquet(path: Path, wanted: list[str], start: Place) -> Iterator[Found]:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False) as file:
             _require(path, wanted, file.schema_arrow.names)
-            number = 0
-            for batch in file.iter_batches(columns=wanted):
+            groups, number = _groups_from(file, start.row)
+            for batch in file.iter_batches(PARQUET_ROWS, groups, list(dict.fromkeys(wanted))):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, row, None
+                    if number > start.row:
+                        yield Found(number, row, None, Place(number))
     except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"{path} is not a readable Parquet file: {str(error)[:200]}") from error
+
+
+def _groups_from(file: Any, row: int) -> tuple[list[int], int]:
+    """The row groups that hold what comes behind `row`, and how many rows stand before them."""
+    before = 0
+    for group in range(file.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        if before + count > row:
+            return list(range(group, file.num_row_groups)), before
+        before += count
+    return [], before

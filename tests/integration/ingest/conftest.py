@@ -43,7 +43,8 @@ async def ingest(
     )
     server, _, port = await start_server("127.0.0.1:0", add_service(make_service(settings, redis, pool)))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Ingest(IngestServiceStub(channel), redis, pool, settings)
+        here = settings.model_copy(update={"ingest_port": port})
+        yield Ingest(IngestServiceStub(channel), redis, pool, here)
     await server.stop(None)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from reco.ingest.v1 import event_pb2
 
 from cli.events import as_dict
-from cli.load import CATEGORY_COUNT_MAX, TITLE_CHARACTER_COUNT_MAX, to_event, to_item
+from cli.loading.events import EventMaker
+from cli.loading.items import CATEGORY_COUNT_MAX, TITLE_CHARACTER_COUNT_MAX, to_item
+from cli.loading.mapping import EventMapping
 from cli.tables import pairs
-from profiles.signals import Signal
-from training.columns import MappedEvent, MappedItem
+from training.columns import MappedItem, RowError
 from training.dataset import DatasetError
 
-CLICK = MappedEvent("ann", "film", 1_700_000_000, int(Signal.CLICK), math.nan)
+ROW: dict[str, object] = {"user": "ann", "item": "film", "time": 1_700_000_000}
 
 
 def test_pairs_when_a_column_holds_an_equals_sign_keeps_it() -> None:
@@ -30,26 +28,41 @@ def test_pairs_when_an_entry_is_no_pair_quotes_it(entry: str) -> None:
         pairs([entry])
 
 
-def test_event_id_when_the_same_rows_come_again_is_the_same() -> None:
-    first, second = Counter[str](), Counter[str]()
-    assert [to_event(CLICK, first).id for _ in range(3)] == [to_event(CLICK, second).id for _ in range(3)]
+def make(row: dict[str, object], number: int = 1, **mapping: object) -> event_pb2.Event:
+    return EventMaker(EventMapping(**mapping)).make(number, row)  # type: ignore[arg-type]  # by name
 
 
-def test_event_id_when_rows_are_equal_is_numbered() -> None:
-    seen = Counter[str]()
-    ids = [to_event(CLICK, seen).id for _ in range(3)]
-    assert ids == [ids[0], f"{ids[0]}-2", f"{ids[0]}-3"]
+def test_event_id_when_the_same_row_comes_again_is_the_same() -> None:
+    assert make(ROW).id == make(ROW).id
 
 
-def test_event_id_when_made_is_the_one_that_earlier_loads_made() -> None:
-    assert (
-        to_event(CLICK, Counter()).id == "9db465d70c9ce51460482df473345008"
-    )  # another one would count every loaded event twice
+def test_event_id_when_rows_are_equal_differs() -> None:
+    assert len({make(ROW, number).id for number in (1, 2, 3)}) == 3
+
+
+def test_event_id_when_the_file_has_one_is_that() -> None:
+    columns = {"id": "n", "user": "user", "item": "item", "time": "time"}
+    assert make({**ROW, "n": 77}, columns=columns).id == "77"
+    with pytest.raises(RowError, match="id is longer than 64"):
+        make({**ROW, "n": "7" * 65}, columns=columns)
 
 
 def test_event_when_the_type_is_unknown_is_a_custom_one() -> None:
-    event = to_event(MappedEvent("ann", "film", 1, int(Signal.OTHER), 2.5), Counter())
+    columns = {"user": "user", "item": "item", "time": "time", "value": "v", "type": "t"}
+    event = make({**ROW, "v": 2.5, "t": "wink"}, columns=columns)
     assert (event.type, event.custom_type, event.value) == (event_pb2.EVENT_TYPE_CUSTOM, "imported", 2.5)
+
+
+def test_event_when_a_time_has_a_fraction_keeps_it_to_the_microsecond() -> None:
+    event = make({**ROW, "time": "2024-01-01T00:00:00.123456+00:00"})
+    assert event.event_time.ToMicroseconds() == 1_704_067_200_123_456
+
+
+def test_event_when_there_is_neither_user_nor_session_is_a_bad_row() -> None:
+    columns = {"session": "s", "item": "item", "time": "time"}
+    assert make({**ROW, "s": "tab"}, columns=columns).session_id == "tab"
+    with pytest.raises(RowError, match="user is missing"):
+        make(ROW, columns=columns)
 
 
 def test_item_when_longer_than_the_contract_is_cut() -> None:

@@ -1,0 +1,1 @@
+"""Bulk loads: a file of any size through the ingest service, a step at a time, each step remembered."""
