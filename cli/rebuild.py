@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from cli.output import Json, console, notes, print_json, progress_bar
-from cli.system import running_settings
+from cli.system import stores_of
 from ingest.rebuild.postgres import Restored, rebuild_postgres
 from ingest.rebuild.profiles import Rebuilt, rebuild_profiles
 from ingest.schema import MIGRATIONS
@@ -31,7 +31,8 @@ def profiles(json: Json = False) -> None:
 
     --json: {"profiles", "events", "events_left_out", "marks", "trending_items", "streams_raised"}
     """
-    result = asyncio.run(_profiles(running_settings()))
+    with stores_of() as settings:
+        result = asyncio.run(_profiles(settings))
     if json:
         print_json(result)
     else:
@@ -49,7 +50,8 @@ def postgres(json: Json = False) -> None:
 
     --json: {"items", "items_bare", "users", "events", "days", "models"}
     """
-    result = asyncio.run(_postgres(running_settings()))
+    with stores_of() as settings:
+        result = asyncio.run(_postgres(settings))
     if json:
         print_json(result)
         return

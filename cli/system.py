@@ -15,6 +15,7 @@ from reco.errors.v1 import error_reason_pb2
 from runtime.errors import StateError
 from runtime.rpc import MESSAGE_BYTES_MAX
 from runtime.settings import Settings, load_settings
+from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 
 NOTE = "running.json"
 LOCK = "up.lock"
@@ -63,6 +64,27 @@ def running_settings() -> Settings:
         redis_url=settings.redis_url or note["redis_url"],
         postgres_url=settings.postgres_url or note["postgres_url"],
     )
+
+
+@contextmanager
+def stores_of(settings: Settings | None = None) -> Iterator[Settings]:
+    """The settings of the system that runs here; where none does, its embedded stores run for as long as this.
+
+    StateError when they can't, or when one URL is set and the other is not.
+    """
+    settings = settings or load_settings()
+    if settings.redis_url or settings.postgres_url or (settings.data_dir / NOTE).exists():
+        yield running_settings()
+        return
+    valkey = EmbeddedValkey(settings.data_dir)
+    postgres = EmbeddedPostgres(settings.data_dir)
+    with sole_owner(settings.data_dir):
+        try:
+            urls = {"redis_url": valkey.start(), "postgres_url": postgres.start()}
+            yield settings.model_copy(update=urls)
+        finally:
+            postgres.stop()
+            valkey.stop()
 
 
 @contextmanager
