@@ -110,7 +110,7 @@ def stream_key(partition: int) -> str:
 
 def entry_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     """An entry from the store's id and fields; deleted ones come without."""
-    return Entry(pack_offset(entry_id), fields.get(b"e", b""), fields.get(b"s", b"").decode())
+    return Entry(pack_offset(entry_id), fields.get(b"e", b""), fields.get(b"s", b"").decode(errors="replace"))
 
 
 def dead_letters_key(partition: int) -> str:
@@ -221,7 +221,8 @@ class StreamReader:
         keys = [self._key, dead_letters_key(self.partition)]
         for each in refused:
             place = entry_id_of(each.entry.offset)
-            payload: list[str | bytes] = [self.sink, place, each.reason, each.entry.data]
+            reason = each.reason.encode(errors="backslashreplace")
+            payload: list[str | bytes] = [self.sink, place, reason, each.entry.data]
             with redis_errors():
                 if await self._set_aside(keys, [*payload, limits.DEAD_LETTERS_MAX]) == -1:
                     raise _too_many_dead_letters(self.partition)

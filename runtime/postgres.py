@@ -65,8 +65,8 @@ def postgres_errors() -> Iterator[None]:
     """Around statements: what goes wrong with the store leaves as a RecoError. Errors in the data pass through."""
     try:
         yield
-    except (psycopg.DataError, psycopg.IntegrityError):
-        raise
+    except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded):
+        raise  # the last: a value too long for an index, though psycopg counts it among the store's troubles
     except (psycopg.Error, PoolTimeout, TooManyRequests, OSError) as error:
         raise told(error) from error
 

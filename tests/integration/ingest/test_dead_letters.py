@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
+from reco.ingest.v1.event_pb2 import AcceptedEvent
 from redis.asyncio import Redis
 
 from ingest import dead_letter_files, dead_letters, limits
@@ -16,7 +19,7 @@ from ingest.dead_letters import list_dead_letters, replay_dead_letters, spill
 from ingest.events import StreamEvent
 from ingest.lake.files import LocalLake
 from ingest.sinks.postgres import PostgresSink
-from ingest.stream import StreamWriter, dead_letters_key, stream_key
+from ingest.stream import SINKS, StreamWriter, dead_letters_key, stream_key
 from runtime.errors import DependencyError, store_unavailable
 from tests.integration.ingest.harness import Ingest
 from tests.integration.ingest.samples import accepted
@@ -113,6 +116,58 @@ async def test_a_flood_of_poison_holds_nobody_up_and_comes_back_when_it_is_mende
     assert await in_postgres(ingest) == Counter([*bad, *good, "last"])
     assert in_lake(ingest) == Counter([*bad, *good, "last"])
     assert await listed(ingest.redis, files) == [b"\xff rubbish"] * 3 * MOST  # refused again, and kept again
+
+
+def odd_events() -> dict[str, AcceptedEvent]:
+    """Events that can be read, and that no door would let in: put there by another version, or by hand."""
+    long = random.Random(1).randbytes(4_000).hex()  # too long for an index, and not to be compressed
+    made = {name: accepted(name, i) for i, name in enumerate(ODD)}
+    made["long user"].event.user_id = long
+    made["long id"].event.id = long
+    made["nul in a text"].event.custom_type = "a\0b"
+    made["unknown type"].event.type = 300  # type: ignore[assignment]  # an open enum
+    made["type beyond 16 bits"].event.type = 100_000  # type: ignore[assignment]
+    made["negative type"].event.type = -1  # type: ignore[assignment]
+    made["nanos"].event.event_time.nanos = 2_000_000_000
+    made["negative nanos"].event.event_time.nanos = -5
+    made["last second"].event.event_time.seconds = (1 << 32) - 1
+    made["accepted in ages"].accept_time.seconds = 1 << 61
+    made["not a number"].event.value = math.nan
+    made["infinite"].event.value = math.inf
+    made["attribute"].event.context.attributes["x"].number_value = math.nan
+    made["empty attribute"].event.context.attributes["x"].SetInParent()
+    made["nul in a name"].event.context.attributes["a\0b"].string_value = "\0"
+    return made
+
+
+ODD = (
+    "long user", "long id", "nul in a text", "unknown type", "type beyond 16 bits", "negative type", "nanos", "negative nanos",
+    "last second", "accepted in ages", "not a number", "infinite", "attribute", "empty attribute", "nul in a name",
+)  # fmt: skip
+
+
+async def test_odd_events_are_stored_or_set_aside_by_each_sink_and_hold_nobody_up(ingest: Ingest) -> None:
+    odd = odd_events()
+    good = [f"good{i}" for i in range(len(odd))]
+    for number, (name, each) in enumerate(odd.items()):
+        entries = [(name, each.SerializeToString())]
+        entries.append((good[number], accepted(good[number], number).SerializeToString()))
+        await StreamWriter(ingest.redis).append(0, entries)
+
+    async with ingest.consumers():
+        await ingest.caught_up()
+
+    letters = await list_dead_letters(ingest.redis, LocalLake(ingest.settings.data_dir / "lake"), 1, 1_000)
+    refused = {
+        sink: {AcceptedEvent.FromString(x.data).event.id for x in letters if x.sink == sink} for sink in SINKS
+    }
+    sent = {each.event.id for each in odd.values()} | set(good)
+    stored = {"postgres": await in_postgres(ingest), "lake": in_lake(ingest)}
+    for sink, found in stored.items():
+        assert set(found) | refused[sink] == sent, sink
+        assert not set(found) & refused[sink], sink
+        assert set(found.values()) == {1}, sink
+    assert not refused["profile"] & set(good)
 
 
 async def test_letters_beyond_the_bound_go_to_files_and_are_listed_with_those_that_stay(
