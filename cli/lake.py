@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import duckdb
 import pyarrow as pa
@@ -21,13 +21,12 @@ from ingest.lake.compact import Compacted, compact
 from ingest.lake.files import LakeFiles, open_lake
 from ingest.lake.listing import parts_of
 from ingest.lake.manifest import numbers, read_manifest
-from ingest.lake.names import KINDS
+from ingest.lake.names import KINDS, Range
 from ingest.lake.query import make_views, read
-from ingest.lake.restore import Range
 from ingest.lake.summary import days
 from ingest.lake.verify import repair as repair_lake
 from ingest.lake.verify import verify
-from runtime.errors import CallerError
+from runtime.errors import CallerError, StateError
 from runtime.settings import load_settings
 
 HOURS_MAX = 24 * 366 * 10  # of `compact`: all there are
@@ -52,6 +51,10 @@ Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="Of these alone
 ManifestNumber = Annotated[
     int | None, typer.Option("--manifest", min=1, help="The state of this manifest, as `list --manifests` shows them.")
 ]  # fmt: skip
+
+
+First = Annotated[str, typer.Option("--from", metavar="DATE", help="The first day, YYYY-MM-DD (UTC).")]
+Last = Annotated[str, typer.Option("--to", metavar="DATE", help="The last day, included.")]
 
 
 @app.command("list")
@@ -107,6 +110,8 @@ def query(
     sql: Annotated[
         str, typer.Argument(metavar="SQL", help="DuckDB's SQL over the views events, items, users.")
     ],
+    first: First = "",
+    last: Last = "",
     manifest: ManifestNumber = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     lake: Url = "",
@@ -114,22 +119,23 @@ def query(
 ) -> None:
     """Ask the lake, e.g. reco lake query "SELECT type, count(*) FROM events WHERE date = '2026-11-25' GROUP BY ALL"
 
-    Conditions on `date` and `hour` leave out files. --json: {"columns": [..], "rows": [[..]]}
+    With --from and --to the files of other days are not even opened. --json: {"columns": [..], "rows": [[..]]}
     """
     files = _open(lake)
     chosen = read_manifest(files, manifest) if manifest else None
 
-    def work(connection: duckdb.DuckDBPyConnection, names: Mapping[str, Sequence[str]]) -> Any:
-        make_views(connection, names)
+    def work(connection: duckdb.DuckDBPyConnection, names: Mapping[str, Sequence[str]]) -> pa.Table:
+        try:
+            make_views(connection, names)
+        except duckdb.Error as error:
+            message = f"a file can't be read, see `reco lake verify`: {str(error).splitlines()[0]}"
+            raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message) from None
         found = connection.sql(sql)
-        return (
-            pa.table({}) if found is None else found.to_arrow_table()
-        )  # None: a statement without an answer
+        # None: a statement that answers nothing.
+        return pa.table({}) if found is None else found.to_arrow_table()
 
     try:
-        found = read(files, work, KINDS, chosen)
-    except duckdb.IOException:
-        raise
+        found = read(files, work, KINDS, chosen, Range(_date(first), _date(last)))
     except duckdb.Error as error:
         raise CallerError(error_reason_pb2.ERROR_REASON_UNSPECIFIED, str(error).strip()) from None
     print_rows(found, as_csv, json)
@@ -140,10 +146,8 @@ def restore(
     target: Annotated[
         str, typer.Argument(help="A folder, or s3://bucket/path: empty, or of a restore that was stopped.")
     ],
-    first: Annotated[
-        str, typer.Option("--from", metavar="DATE", help="The first day, YYYY-MM-DD (UTC).")
-    ] = "",
-    last: Annotated[str, typer.Option("--to", metavar="DATE", help="The last day, included.")] = "",
+    first: First = "",
+    last: Last = "",
     kind: Kinds = None,
     manifest: ManifestNumber = None,
     lake: Url = "",

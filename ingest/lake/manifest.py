@@ -6,6 +6,7 @@ as long as a manifest that is kept names it (ingest/lake/expire.py).
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import cast
@@ -19,6 +20,7 @@ from ingest.lake.names import KINDS, MANIFEST_FOLDER, kind_folder, part_at, supe
 from ingest.lake.table import read_footer
 from runtime.errors import NotFoundError, StateError, store_unavailable
 
+READERS = 8  # at once: an object store takes some 20 ms for a file's end, whoever else asks
 MANIFESTS_KEPT = 24  # one an hour: the longest read of one state is a day
 
 
@@ -54,12 +56,10 @@ def write_manifest(files: LakeFiles, now_s: float) -> Manifest:
     """Writes down what is there now; returns the newest manifest when nothing has changed since."""
     before = newest(files)
     known = {entry.path: entry for entry in before.files} if before else {}
+    there = [(part.path, size) for kind in KINDS for part, size in parts_of(files, kind).items()]
     try:
-        entries = tuple(
-            known.get(part.path) or _entry(files, part.path, size)
-            for kind in KINDS
-            for part, size in parts_of(files, kind).items()
-        )
+        with ThreadPoolExecutor(READERS) as pool:
+            entries = tuple(pool.map(lambda each: known.get(each[0]) or _entry(files, *each), there))
     except FileNotFoundError as error:  # compacted since it was listed
         raise store_unavailable("lake", error) from error
     if before and before.files == entries:

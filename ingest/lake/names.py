@@ -59,6 +59,22 @@ class Part:
         return same and self != other and self.first <= other.first and other.last <= self.last
 
 
+@dataclass(frozen=True)
+class Range:
+    """Days, YYYY-MM-DD, both included; empty: no bound."""
+
+    first: str = ""
+    last: str = ""
+
+    def holds(self, path: str) -> bool:
+        """Whether a file lies in one of the days; one of no day only where there is no bound."""
+        date = next((name[5:] for name in path.split("/") if name.startswith("date=")), "")
+        return self.first <= date and (not self.last or "" < date <= self.last)
+
+
+ALL_DAYS = Range()
+
+
 def part_of(folder: str, name: str) -> Part | None:
     """The part of that name; None for what others have put there."""
     match = _PART.fullmatch(name)

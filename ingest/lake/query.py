@@ -13,7 +13,7 @@ import structlog
 from ingest.lake.files import LakeFiles, ObjectLake
 from ingest.lake.listing import readable
 from ingest.lake.manifest import Manifest, paths_of
-from ingest.lake.names import EVENTS, KINDS
+from ingest.lake.names import ALL_DAYS, EVENTS, KINDS, Range
 from ingest.lake.table import SCHEMAS
 
 MEMORY_LIMIT = "2GB"  # of one query; beyond it goes to disk
@@ -28,19 +28,20 @@ def read(
     work: Callable[[duckdb.DuckDBPyConnection, Mapping[str, list[str]]], T],
     kinds: Sequence[str] = (EVENTS,),
     manifest: Manifest | None = None,
+    dates: Range = ALL_DAYS,
 ) -> T:
-    """What `work` makes of a connection and of its names for the files of each kind, those of a manifest if one is given.
+    """What `work` makes of a connection and of its names for the files of each kind in `dates`, those of a manifest if given.
 
     Where compaction moved a file under its eyes, it is called again with the files' new places. What it raises otherwise
     passes through. Raises DependencyError; StateError: the manifest is too old.
     """
     for tried in range(READ_TRIES_MAX):
-        paths = {kind: _paths(files, kind, manifest) for kind in kinds}
+        paths = {kind: _paths(files, kind, manifest, dates) for kind in kinds}
         try:
             with _connection() as connection:
                 return work(connection, names_of(connection, files, paths))
         except Exception:
-            there = {kind: set(_paths(files, kind, manifest)) for kind in kinds}
+            there = {kind: set(_paths(files, kind, manifest, dates)) for kind in kinds}
             if tried == READ_TRIES_MAX - 1 or all(set(paths[kind]) <= there[kind] for kind in kinds):
                 raise
             structlog.get_logger().info("compaction moved a file; the lake is read again")
@@ -82,8 +83,9 @@ def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def _paths(files: LakeFiles, kind: str, manifest: Manifest | None) -> list[str]:
-    return readable(files, kind) if manifest is None else paths_of(files, manifest, kind)
+def _paths(files: LakeFiles, kind: str, manifest: Manifest | None, dates: Range) -> list[str]:
+    found = readable(files, kind) if manifest is None else paths_of(files, manifest, kind)
+    return list(filter(dates.holds, found))
 
 
 def _view(kind: str, names: Sequence[str]) -> str:

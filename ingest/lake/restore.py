@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from reco.errors.v1 import error_reason_pb2
 
 from ingest.lake.files import LakeFiles, ThereAlreadyError
 from ingest.lake.listing import parts_of
 from ingest.lake.manifest import Manifest
-from ingest.lake.names import KINDS, part_at, superseded
+from ingest.lake.names import KINDS, Range, superseded
 from ingest.lake.verify import Report, verify
 from runtime.errors import StateError
-
-
-@dataclass(frozen=True)
-class Range:
-    """Days, YYYY-MM-DD, both included; empty: no bound."""
-
-    first: str = ""
-    last: str = ""
-
-    def holds(self, date: str) -> bool:
-        """Whether a day lies in it."""
-        return self.first <= date and (not self.last or date <= self.last)
 
 
 def chosen(files: LakeFiles, kinds: Sequence[str], dates: Range, manifest: Manifest | None) -> list[str]:
@@ -33,7 +20,7 @@ def chosen(files: LakeFiles, kinds: Sequence[str], dates: Range, manifest: Manif
         paths = [path for kind in kinds for path in manifest.paths(kind)]
     else:
         paths = [part.path for kind in kinds for part in parts_of(files, kind)]
-    return [path for path in paths if (part := part_at(path)) and dates.holds(part.date)]
+    return list(filter(dates.holds, paths))
 
 
 def restore(

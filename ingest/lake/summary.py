@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 from ingest.lake.files import LakeFiles
 from ingest.lake.listing import parts_of
-from ingest.lake.manifest import newest
+from ingest.lake.manifest import READERS, newest
 from ingest.lake.names import KINDS, Part
 from ingest.lake.table import read_footer
-
-READERS = 8  # at once: an object store takes some 20 ms for a file's end, whoever else asks
 
 
 @dataclass(frozen=True)

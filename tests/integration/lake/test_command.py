@@ -151,6 +151,21 @@ async def test_query_of_a_manifest_sees_what_was_there_then(lake: LakeFiles, rec
     assert as_json(reco("query", sql, "--json"))["rows"] == [[3]]
 
 
+async def test_query_of_days_does_not_open_the_files_of_others(lake: LakeFiles, reco: Reco) -> None:
+    await fill(lake, events([1]), events([2], hour=A_DAY), events([3], hour=2 * A_DAY))
+    torn = lake.walk("kind=events")[0].path
+    lake.remove(torn)
+    lake.create(torn, b"PAR1 torn")
+    sql = "SELECT event_id FROM events ORDER BY ALL"
+
+    assert as_json(reco("query", sql, "--from", "2026-09-22", "--json"))["rows"] == [["e2"], ["e3"]]
+    assert as_json(reco("query", sql, "--from", "2026-09-22", "--to", "2026-09-22", "--json"))["rows"] == [
+        ["e2"]
+    ]
+    with pytest.raises(StateError, match=r"see `reco lake verify`: .*too small"):
+        reco("query", sql)
+
+
 def test_a_query_that_is_wrong_says_what_is(reco: Reco) -> None:
     with pytest.raises(CallerError, match="evnts"):
         reco("query", "SELECT * FROM evnts")
