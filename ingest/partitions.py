@@ -121,13 +121,14 @@ async def _copy(connection: AsyncConnection[Any], table: str, day: date) -> None
 async def _attach(connection: AsyncConnection[Any], table: str, day: date) -> None:
     """Takes what the default partition still has of the day, and lets writers and readers have the partition, in one step.
 
-    Locks are taken from above, as writers take them: the other way round the two would block each other.
+    Writers wait for the table, not for its default partition: they would find that it takes their rows no more. Readers wait for the
+    latter alone.
     """
     words = _words(table, day)
     async with short_locks(connection):
         await connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(ATTACH_WAIT_MS_MAX))
         for statement in (
-            "LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE",
+            "LOCK TABLE ONLY {table} IN SHARE ROW EXCLUSIVE MODE",
             "LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE",
             "INSERT INTO {name} SELECT * FROM {default} WHERE day = {day} ON CONFLICT DO NOTHING",
             "DELETE FROM {default} WHERE day = {day}",

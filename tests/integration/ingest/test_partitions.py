@@ -151,6 +151,31 @@ async def test_a_reader_of_the_default_partition_makes_the_attaching_wait_shortl
     assert await places(pool) == {"a": "events_20310501"}
 
 
+async def test_writers_of_rows_without_a_partition_do_not_notice_that_it_comes(pool: Pool) -> None:
+    """Raw ones, which do not come again as the sink does."""
+    insert = """INSERT INTO events (event_id, subject, user_id, session_id, item_key, item_id, type, custom_type, event_time,
+      accept_time, attribution_token, surface, day)
+      SELECT %s || n, '', '', '', 1, '', 1, '', now(), now(), '', '', date '2031-05-01' + n FROM generate_series(1, 20) n"""
+    is_made, written = asyncio.Event(), 0
+
+    async def write(name: str) -> None:
+        nonlocal written
+        while not is_made.is_set():
+            async with pool.connection() as connection:
+                await connection.execute(insert, (f"{name}-{written}-",))
+            written += 20
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        for name in "ab":
+            tasks.create_task(write(name))
+        for day in range(1, 21):
+            await make_partition(pool, "events", TODAY + timedelta(day))
+        is_made.set()
+
+    assert await rows(pool, "SELECT count(*) FROM events") == [(written,)]
+    assert await rows(pool, "SELECT count(*) FROM events_default") == [(0,)]
+
+
 async def test_two_that_make_the_same_partitions_at_once_make_each_once(pool: Pool) -> None:
     made = await asyncio.gather(*(make_ahead(pool, NOON_S) for _ in range(3)))
 
