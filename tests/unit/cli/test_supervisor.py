@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from reco.errors.v1 import error_reason_pb2
 
-from cli.supervisor import BACKOFF_S_MAX, BACKOFF_S_MIN, STEADY_S, Supervisor, Unit
+from cli.supervisor import BACKOFF_S_MAX, BACKOFF_S_MIN, STEADY_S, Supervisor, Unit, make_units
 from runtime.errors import StateError
+from runtime.settings import Settings
 
 
 class Fake:
@@ -104,3 +106,14 @@ def test_start_when_stop_is_asked_already_starts_nothing() -> None:
     stop.set()
     Supervisor([Unit("fake", fake := Fake())]).start(stop)
     assert fake.start_count == 0
+
+
+def test_make_units_with_several_consumers_gives_each_a_name_and_an_index_of_its_own(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, consumer_processes=3)
+
+    _, processes = make_units(settings, None, None)
+
+    consumers = {unit.name: unit.what for unit in processes if unit.name.startswith("consumer")}
+    assert list(consumers) == ["consumer", "consumer-2", "consumer-3"]
+    indexes = [next(word for word in each._command if "INDEX" in word) for each in consumers.values()]  # type: ignore[attr-defined]
+    assert indexes == [f"RECO_CONSUMER_INDEX={index}" for index in range(3)]
