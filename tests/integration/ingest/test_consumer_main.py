@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,6 +13,7 @@ from ingest.events import StreamEvent
 from ingest.lag import lags
 from ingest.lease import Lease
 from ingest.sinks.lake import LakeSink
+from ingest.sinks.postgres import PostgresSink
 from ingest.stream import SINKS, Entry, StreamWriter, lease_key, stream_key
 from runtime import metrics
 from runtime.clock import ManualClock
@@ -94,3 +96,32 @@ async def test_the_lake_of_the_consumer_writes_nothing_when_its_lease_ran_out(in
     assert await lease.hold()
     await sink.write(events)
     assert len(list(ingest.settings.data_dir.rglob("*.parquet"))) == 1
+
+
+async def test_a_process_that_hangs_in_one_write_loses_that_unit_to_another_and_nothing_is_doubled(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds_s in (("LEASE_TTL_S", 4.0), ("ADOPT_AFTER_S", 1.0)):  # as in life, only sooner
+        monkeypatch.setattr(limits, name, seconds_s)
+    write, hangs, goes_on = PostgresSink.write, asyncio.Event(), asyncio.Event()
+
+    async def hang_once(sink: PostgresSink, events: Sequence[StreamEvent]) -> None:
+        if not hangs.is_set():
+            hangs.set()
+            await goes_on.wait()
+        await write(sink, events)
+
+    monkeypatch.setattr(PostgresSink, "write", hang_once)
+    async with ingest.consumers(), ingest.consumers():
+        await append(ingest, 0, "first", 5)
+        await asyncio.wait_for(hangs.wait(), CAUGHT_UP_WAIT_S_MAX)
+        await append(ingest, 0, "later", 5)
+        await append(ingest, 1, "other", 5)
+        await ingest.caught_up()
+        goes_on.set()
+
+    async with ingest.pool.connection() as connection:
+        rows = await (await connection.execute("SELECT event_id FROM events ORDER BY 1")).fetchall()
+    assert [row[0] for row in rows] == [
+        f"{name}{i}" for name in ("first", "later", "other") for i in range(5)
+    ]
