@@ -177,7 +177,7 @@ def restore(
 def compact_lake(lake: Url = "", json: Json = False) -> None:
     """Put the small files of every finished hour together. A consumer does it by itself; both at once do no harm.
 
-    --json: {"files_before", "files_after", "doubles"}
+    --json: {"files_before", "files_after", "doubles", "damaged": [..]}. Exits 1 when a file can't be read.
     """
     files = _open(lake)
     done = Compacted()
@@ -188,6 +188,12 @@ def compact_lake(lake: Url = "", json: Json = False) -> None:
         print_json(asdict(done))
     else:
         console.print(f"{done.files_before} files became {done.files_after}; {done.doubles} doubles removed")
+        for path in done.damaged:
+            console.print(
+                f"{path} and its neighbours stay: one can't be read; see `reco lake verify`", markup=False
+            )
+    if done.damaged:
+        raise typer.Exit(1)
 
 
 def _open(url: str) -> LakeFiles:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
+import pyarrow as pa
+
 from ingest.lake.files import LakeFiles, ThereAlreadyError
 from ingest.lake.listing import gaps, hours
 from ingest.lake.names import EVENTS, Part, current, part_of, superseded
@@ -33,15 +35,19 @@ BLOCK_FILES = 32  # put together where a whole hour is too much: 1 MB each at mo
 
 @dataclass(frozen=True)
 class Compacted:
-    """What one run has done. `doubles` were removed: events that stood twice in their hour."""
+    """What one run has done. `doubles` were removed: events that stood twice in their hour.
+
+    `damaged`: first files of what was left as it is, since one of them can't be read.
+    """
 
     files_before: int = 0
     files_after: int = 0
     doubles: int = 0
+    damaged: tuple[str, ...] = ()
 
     def __add__(self, other: Compacted) -> Compacted:
         both = (self.files_before + other.files_before, self.files_after + other.files_after)
-        return Compacted(*both, self.doubles + other.doubles)
+        return Compacted(*both, self.doubles + other.doubles, self.damaged + other.damaged)
 
 
 def compact(
@@ -100,9 +106,14 @@ def groups_of(parts: list[Part]) -> Iterator[list[Part]]:
 def _unite(files: LakeFiles, group: list[Part], check: Callable[[], None]) -> Compacted:
     kind = group[0].kind
     check()
-    data = [files.read(part.path) for part in group]
-    footers = [footer_of(each) for each in data]
-    table = united([read_table(each) for each in data])
+    try:
+        data = [files.read(part.path) for part in group]
+        footers = [footer_of(each) for each in data]
+        table = united([read_table(each) for each in data])
+    except FileNotFoundError:
+        return Compacted()  # another was quicker
+    except (pa.ArrowException, OSError):
+        return Compacted(damaged=(group[0].path,))
     kept = without_doubles(table) if kind == EVENTS else table
     whole = to_parquet(kept, footers[-1].last_offset, kind, footers[-1].source)
     if read_table(whole).num_rows != kept.num_rows or table.num_rows != sum(each.rows for each in footers):

@@ -6,7 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 from ingest.lake.files import LakeFiles
 from ingest.lake.manifest import numbers, read_manifest
-from ingest.lake.names import HALF_SUFFIX, KINDS, MANIFEST_FOLDER, SUPERSEDED_FOLDER, kind_folder, superseded
+from ingest.lake.names import (
+    EVENTS,
+    HALF_SUFFIX,
+    KINDS,
+    MANIFEST_FOLDER,
+    SUPERSEDED_FOLDER,
+    kind_folder,
+    superseded,
+)
 
 # A reader without a manifest has listed the lake and opens its files one by one; it looks again where one has moved.
 SUPERSEDED_KEEP_S = 3_600
@@ -14,15 +22,17 @@ HALF_KEEP_S = 86_400  # nobody writes one file for so long; a sink clears its ow
 
 
 def expire(files: LakeFiles, keep_days: int, now_s: float) -> int:
-    """Removes the files of days that ended `keep_days` ago or earlier (0: none); returns how many."""
+    """Removes events of days that ended `keep_days` ago or earlier (0: none); returns how many files.
+
+    Changes of items and users stay: the newest of each, from which the catalogue is rebuilt, may be years old.
+    """
     if not keep_days:
         return 0
     first_kept = (datetime.fromtimestamp(now_s, UTC) - timedelta(days=keep_days)).strftime("date=%Y-%m-%d")
     removed = 0
-    for kind in KINDS:
-        for folder in (kind_folder(kind), superseded(kind_folder(kind))):
-            old = [day for day in files.list(folder) if day.startswith("date=") and day < first_kept]
-            removed += sum(_remove(files, f"{folder}/{day}") for day in old)
+    for folder in (kind_folder(EVENTS), superseded(kind_folder(EVENTS))):
+        old = [day for day in files.list(folder) if day.startswith("date=") and day < first_kept]
+        removed += sum(_remove(files, f"{folder}/{day}") for day in old)
     return removed
 
 
@@ -35,8 +45,7 @@ def remove_superseded(files: LakeFiles, now_s: float) -> int:
         if found.time_s < now_s - SUPERSEDED_KEEP_S
         and found.path.removeprefix(f"{SUPERSEDED_FOLDER}/") not in named
     ]
-    for path in old:
-        files.remove(path)
+    files.remove(*old)
     return len(old)
 
 
@@ -54,6 +63,5 @@ def remove_halves(files: LakeFiles, now_s: float) -> int:
 
 def _remove(files: LakeFiles, folder: str) -> int:
     found = files.walk(folder)
-    for each in found:
-        files.remove(each.path)
+    files.remove(*(each.path for each in found))
     return len(found)

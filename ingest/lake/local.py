@@ -79,9 +79,10 @@ class LocalLake:
             os.utime(self.root / path)  # an object store gives what is moved a new time, too
             (self.root / path).replace(target)
 
-    def remove(self, path: str) -> None:
-        with lake_errors(path):
-            (self.root / path).unlink(missing_ok=True)
+    def remove(self, *paths: str) -> None:
+        for path in paths:
+            with lake_errors(path):
+                (self.root / path).unlink(missing_ok=True)
 
     def url(self, path: str) -> str:
         return str(self.root / path)

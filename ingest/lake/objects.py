@@ -55,9 +55,10 @@ class ObjectLake:
             obstore.copy(self.store, path, to)
             obstore.delete(self.store, path)
 
-    def remove(self, path: str) -> None:
-        with lake_errors(path), suppress(FileNotFoundError):
-            obstore.delete(self.store, path)
+    def remove(self, *paths: str) -> None:
+        if paths:
+            with lake_errors(paths[0]), suppress(FileNotFoundError):
+                obstore.delete(self.store, list(paths))  # a thousand a request
 
     def url(self, path: str) -> str:
         return f"{self._url}/{path}"

@@ -54,8 +54,8 @@ class LakeFiles(Protocol):
         """Moves a file, over whatever is there. One that is not there stays away."""
         ...
 
-    def remove(self, path: str) -> None:
-        """Removes a file, if it is there."""
+    def remove(self, *paths: str) -> None:
+        """Removes files, those that are there."""
         ...
 
     def url(self, path: str) -> str:

@@ -100,6 +100,11 @@ class LakeUpkeep:
                 "compacted the lake", kind=kind, partition=partition, files_before=done.files_before,
                 files_after=done.files_after, doubles=done.doubles,
             )  # fmt: skip
+        if done.damaged:
+            structlog.get_logger().error(
+                "files of the lake can't be read, so they stay small; see `reco lake verify`",
+                first=done.damaged,
+            )
 
     def _check(self, lease: Lease) -> Callable[[], None]:
         def check() -> None:

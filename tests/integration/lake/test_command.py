@@ -230,7 +230,12 @@ async def test_compact_puts_finished_hours_together(lake: LakeFiles, reco: Reco)
     for partition in (0, 1):
         await fill(lake, events([1]), events([2]), partition=partition)
 
-    assert as_json(reco("compact", "--json")) == {"files_before": 4, "files_after": 2, "doubles": 0}
+    assert as_json(reco("compact", "--json")) == {
+        "files_before": 4,
+        "files_after": 2,
+        "doubles": 0,
+        "damaged": [],
+    }
     assert "0 files became 0" in reco("compact").stdout
 
 

@@ -189,6 +189,18 @@ async def test_what_two_compactions_at_once_make_holds_one_another(
     assert ids(lake) == ["e1", "e2", "e3", "e4", "e5"]
 
 
+async def test_a_damaged_file_keeps_its_hour_as_it_is_and_no_other(lake: LakeFiles) -> None:
+    await fill(lake, *([each] for each in events([1, 2])), *([each] for each in events([3, 4], hour=1)))
+    torn = f"{NEXT_FOLDER}/part-0-4-4.parquet"
+    lake.remove(torn)
+    lake.create(torn, b"PAR1 torn")
+
+    done = compact(lake, 0, LATER_S, no_check)
+
+    assert done == Compacted(2, 1, damaged=(f"{NEXT_FOLDER}/part-0-3-3.parquet",))
+    assert names(lake) == ["part-0-1-2.parquet"]
+
+
 async def test_numbers_across_a_gap_are_not_put_together(lake: LakeFiles) -> None:
     await fill(lake, *([each] for each in events(range(1, 6))))
     lake.remove(f"{FOLDER}/part-0-3-3.parquet")

@@ -83,11 +83,13 @@ def test_a_moved_file_is_in_its_new_place_alone_and_its_time_is_that_of_the_move
     assert found.time_s >= made_s
 
 
-def test_a_removed_file_is_gone(lake: LakeFiles) -> None:
-    lake.create("x", b"data")
-    lake.remove("x")
+def test_removed_files_are_gone(lake: LakeFiles) -> None:
+    for name in "xyz":
+        lake.create(name, b"data")
+    lake.remove("x", "never there", "z")
+    lake.remove()
 
-    assert lake.walk("") == []
+    assert [found.path for found in lake.walk("")] == ["y"]
 
 
 def test_a_file_that_is_made_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

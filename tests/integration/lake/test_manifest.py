@@ -128,11 +128,14 @@ async def test_a_damaged_manifest_names_itself(lake: LakeFiles) -> None:
 async def test_days_that_ended_too_long_ago_go_with_what_was_replaced(lake: LakeFiles) -> None:
     await fill(lake, events([1]), events([2]), events([3], hour=24))
     compact(lake, 0, LATER_S, no_check)
+    change = f"{FOLDER.replace('events', 'items')}/part-0-1-1.parquet"
+    lake.create(change, b"the newest state of an item")
     end_of_next_day_s = (HOUR // 24 + 2) * DAY_S
 
     assert expire(lake, 0, end_of_next_day_s + 1000 * DAY_S) == 0
     assert expire(lake, 1, end_of_next_day_s - 1) == 0
     assert expire(lake, 1, end_of_next_day_s) == 3
+    assert lake.read(change)
     assert ids(lake) == ["e3"]
 
 
