@@ -10,6 +10,7 @@ import typer
 
 from cli import (
     dead_letters,
+    dump,
     evaluate,
     events,
     explain,
@@ -40,6 +41,8 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("load")(load.load)
+app.command("dump")(dump.dump)
+app.command("restore")(dump.restore)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recommend")(recommend.recommend)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runtime.files import sync_folder
 from training.tables import START, Place
 
 VERSION = 1
@@ -63,15 +64,6 @@ class Checkpoint:
             os.fsync(file.fileno())
         beside.replace(path)
         sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def read(path: Path) -> Checkpoint | None:

@@ -30,7 +30,7 @@ from cli.output import notes, progress_bar
 from cli.system import calls
 from ingest.limits import DEDUPLICATION_WINDOW_S
 from runtime.errors import StateError
-from runtime.postgres import CONNECT_WAIT_S_MAX
+from runtime.postgres import CONNECT_WAIT_S_MAX, DATABASE
 from runtime.settings import Settings
 from training.columns import ItemColumns, RowError, map_item
 from training.dataset import DatasetError
@@ -142,11 +142,10 @@ def _begin(settings: Settings, job: Job) -> Checkpoint:
 
 
 def _target(postgres_url: str) -> str:
-    """Tells systems apart, also one that was emptied and made again: what it acknowledged is not in the new one."""
+    """Tells systems apart, also one that was emptied or set back: what it acknowledged is not in the new one."""
+    query = f"SELECT {DATABASE}, 'items'::regclass::oid"
     with psycopg.connect(postgres_url, connect_timeout=CONNECT_WAIT_S_MAX) as connection:
-        row = connection.execute(
-            "SELECT current_database(), (SELECT system_identifier FROM pg_control_system()), 'items'::regclass::oid"
-        ).fetchone()
+        row = connection.execute(query.encode()).fetchone()
     return "/".join(map(str, row or ()))
 
 
