@@ -110,6 +110,7 @@ class EmbeddedPostgres:
             "listen_addresses": "", "port": str(POSTGRES_PORT), "unix_socket_directories": str(self._sockets),
             "max_connections": str(POSTGRES_CONNECTIONS_MAX), "shared_buffers": "128MB",
             "log_min_messages": "warning", "timezone": "UTC",
+            "max_locks_per_transaction": "256",  # a question over all days takes some 500, for each partition and its indexes
         }  # fmt: skip
         settings = [part for k, v in options.items() for part in ("-c", f"{k}={v}")]
         return [str(postgres_binary("postgres")), "-D", str(self._folder), *settings]

@@ -33,8 +33,13 @@ from vectorizer import Workspace, vectorize
 from vectorizer.content import EVENT_CONFIDENCE, learnt_vector
 from vectorizer.signals import SIGNAL_WEIGHTS
 
+# The days are those that such events can be of: entries and acceptances are told by clocks that differ a little, and what is from
+# before there were days has the first one. Not prepared (see below), so that the other days' partitions are neither planned nor
+# locked: there are hundreds of them and their indexes, and a server has some thousands of locks.
 _EVENTS = """select item_key, subject, type, coalesce(value, 0) from events
-  where accept_time >= to_timestamp(%s) and item_key = any(%s) order by accept_time desc limit %s"""
+  where accept_time >= to_timestamp(%(since_s)s) and item_key = any(%(keys)s)
+    and (day >= (to_timestamp(%(since_s)s) at time zone 'UTC')::date - 1 or day < '1970-01-02')
+  order by accept_time desc limit %(count_max)s"""
 
 Float32 = NDArray[np.float32]
 Touches = dict[str, float]  # by subject: the weight of the strongest of its events, the newest subject last
@@ -94,8 +99,8 @@ class Learner:
         async with asyncio.timeout(limits.FOLLOW_S_MAX):
             with postgres_errors():
                 async with self._pool.connection() as connection:
-                    given = (self._since_s, keys, limits.LEARN_EVENTS_MAX)
-                    rows = await (await connection.execute(_EVENTS, given)).fetchall()
+                    given = {"since_s": self._since_s, "keys": keys, "count_max": limits.LEARN_EVENTS_MAX}
+                    rows = await (await connection.execute(_EVENTS, given, prepare=False)).fetchall()
         # Events are committed some time after they were accepted; who is there already is passed over.
         self._since_s = max(self._since_s, now_s - limits.LEARN_OVERLAP_S)
         return list(dict.fromkeys(row[0] for row in reversed(rows) if self._takes(row)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
 from reco.ranking.v1.ranking_service_pb2 import RecommendRequest, SimilarItemsRequest, Source
 
 from runtime.postgres import open_pool
+from serving.learner import _EVENTS
 from tests.integration.serving.conftest import GENRES, ITEM_COUNT, Client, World, insert_items
 from tests.integration.serving.models import make_model
 from training.publish import publish
@@ -121,6 +123,23 @@ async def test_events_of_others_bring_a_new_item_before_their_like(client: Clien
     await engine.follower.follow()
     await engine.live.follow()
     assert "i54" in {item.item_id for item in (await client.ranking.Recommend(request)).items}
+
+
+async def test_learner_s_question_locks_the_partitions_of_its_days_alone(stocked: World) -> None:
+    for number in range(40):
+        day = date(2001, 1, 1) + timedelta(number)
+        await stocked.sql(
+            f"create table events_{day:%Y%m%d} partition of events for values from ('{day}') to ('{day + timedelta(1)}')"
+        )
+    asked = {"since_s": datetime(2001, 2, 1, 12, tzinfo=UTC).timestamp(), "keys": [1], "count_max": 10}
+    async with open_pool(stocked.settings.postgres_url) as pool, pool.connection() as connection:
+        for _ in range(10):  # the driver prepares what comes again
+            await connection.execute(_EVENTS, asked, prepare=False)
+        query = "select array_agg(distinct relation::regclass::text) from pg_locks where relation::regclass::text ~ 'events_2001'"
+        [[locked]] = await (await connection.execute(query)).fetchall()
+
+    days = {name[:15] for name in locked}
+    assert days == {f"events_{date(2001, 1, 31) + timedelta(n):%Y%m%d}" for n in range(10)}
 
 
 async def test_learner_when_postgres_fails_learns_with_the_next_look(client: Client, stocked: World) -> None:
