@@ -16,7 +16,7 @@ from ingest import dead_letter_files as letter_files
 from ingest import limits
 from ingest.dead_letter_files import DeadLetter
 from ingest.lake.files import LakeFiles, ThereAlreadyError
-from ingest.stream import NEXT_ID, dead_letters_key, stream_key
+from ingest.stream import NEXT_ID, SINKS, dead_letters_key, stream_key
 from profiles.offsets import pack_offset
 from runtime import metrics
 from runtime.redis_client import redis_errors
@@ -93,7 +93,10 @@ async def _replay_partition(
     until = await _newest(redis, files, partition)  # what is refused once more, behind it, stays
 
     def is_meant(letter: DeadLetter) -> bool:
-        return letter.place <= until and (ids is None or letter.id in ids)
+        is_chosen = ids is None or letter.id in ids
+        return (
+            is_chosen and letter.place <= until and letter.sink in SINKS
+        )  # an entry for no sink is one for all
 
     replayed, found = 0, 1
     while found:
@@ -190,10 +193,15 @@ async def _read(redis: Redis, partition: int, count: int | None, key: str | None
 
 
 def _letter(partition: int, letter_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
+    """What others have put there is a letter too: one that nobody can replay must not keep the rest from the lake."""
+    sink, reason = (fields.get(name, b"").decode(errors="replace") for name in (b"sink", b"reason"))
+    try:
+        offset = pack_offset(fields.get(b"entry", b""))
+    except ValueError:
+        offset = 0
     return DeadLetter(
-        f"{partition}:{letter_id.decode()}", partition, fields[b"sink"].decode(), fields[b"reason"].decode(),
-        pack_offset(fields[b"entry"]), fields[b"e"],
-    )  # fmt: skip
+        f"{partition}:{letter_id.decode()}", partition, sink, reason, offset, fields.get(b"e", b"")
+    )
 
 
 def _leaving_key(partition: int) -> str:

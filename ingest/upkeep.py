@@ -66,6 +66,8 @@ async def _repeat(work: Callable[[], Awaitable[None]], every_s: float, stop: asy
             structlog.get_logger().warning(
                 "upkeep of the stream failed; it is tried again", error=error.message
             )
+        except Exception:  # not foreseen; the sinks go on meanwhile
+            structlog.get_logger().exception("upkeep of the stream failed; it is tried again")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), every_s)
 

@@ -271,3 +271,17 @@ def test_letters_come_back_from_a_file_as_they_were(tmp_path: Path) -> None:
 
     assert dead_letter_files.read(files, 3, path) == letters
     assert dead_letter_files.newest_of(path) == letters[-1].place
+
+
+async def test_a_letter_that_is_none_goes_to_the_lake_with_the_others(redis: Redis, tmp_path: Path) -> None:
+    files = LocalLake(tmp_path)
+    await redis.xadd(dead_letters_key(0), {"entry": "rubbish", "sink": b"\xff", "e": b"x"})
+    await redis.xadd(dead_letters_key(0), {"something": "else"})
+    made = await put_letters(redis, FILED + KEPT)
+
+    await spill(redis, files, 0)
+
+    assert await redis.xlen(dead_letters_key(0)) == KEPT + 2
+    assert await listed(redis, files) == [b"x", b"", *made]
+    assert await replay_dead_letters(redis, files, 1) == len(made)
+    assert await listed(redis, files) == [b"x", b""]
