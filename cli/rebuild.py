@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import typer
+from reco.errors.v1 import error_reason_pb2
 
 from cli.output import Json, console, notes, print_json, progress_bar
 from cli.system import stores_of
@@ -15,6 +16,7 @@ from ingest.rebuild.profiles import Rebuilt, rebuild_profiles
 from ingest.schema import MIGRATIONS
 from profiles.limits import TRENDING_ITEMS_MAX
 from runtime.clock import SystemClock
+from runtime.errors import StateError
 from runtime.migrate import migrate
 from runtime.postgres import open_pool
 from runtime.redis_client import connect
@@ -48,12 +50,13 @@ def postgres(json: Json = False) -> None:
     Stop ingest before, and start it afterwards: items that are upserted meanwhile would take keys of others. Models whose
     bundles are on the disk are registered again, and the newest is activated. Run it again if it was stopped.
 
-    --json: {"items", "items_bare", "users", "events", "days", "models"}
+    --json: {"items", "items_bare", "users", "events", "days", "differ", "models"}
     """
     with stores_of() as settings:
         result = asyncio.run(_postgres(settings))
     if json:
         print_json(result)
+        _refuse_differing(result["differ"])
         return
     console.print(
         f"{result['items']:,} items, {result['users']:,} users, {result['events']:,} events of {result['days']:,} days, "
@@ -61,6 +64,15 @@ def postgres(json: Json = False) -> None:
     )
     if result["items_bare"]:
         notes.print(f"{result['items_bare']:,} items are known by their events alone; upsert them again")
+    _refuse_differing(result["differ"])
+
+
+def _refuse_differing(days: list[str]) -> None:
+    if days:
+        message = (
+            f"PostgreSQL and the lake differ on {', '.join(days)}: see `reco lake verify`, and run it again"
+        )
+        raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, {"store": "postgres"})
 
 
 async def _postgres(settings: Settings) -> dict[str, Any]:

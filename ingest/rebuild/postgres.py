@@ -7,10 +7,11 @@ sink's group is set back to where the lake ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import LiteralString
@@ -22,12 +23,15 @@ import pyarrow.csv as pa_csv
 from reco.errors.v1 import error_reason_pb2
 from redis.asyncio import Redis
 
+from ingest.event_figures import postgres_figures
 from ingest.lake.files import LakeFiles, open_lake
 from ingest.lake.listing import parts_of
 from ingest.lake.names import EVENTS, KINDS, part_of
 from ingest.lake.query import make_views, read
-from ingest.partitions import day_of, make_partition
+from ingest.partitions import changing, day_of, make_partition, name_of
 from ingest.rebuild import limits, positions, recorded
+from ingest.rebuild.apart import apart
+from ingest.retire import figures_in
 from runtime.clock import Clock
 from runtime.errors import StateError
 from runtime.postgres import CONNECT_WAIT_S_MAX, Pool, postgres_errors
@@ -75,6 +79,7 @@ class Restored:
     users: int = 0
     events: int = 0
     days: int = 0
+    differ: list[str] = field(default_factory=list)  # days whose count or checksum is not the lake's
 
 
 Tell = Callable[[Restored], None]
@@ -96,8 +101,23 @@ async def rebuild_postgres(
         await make_partition(pool, EVENTS, day)
     done = Restored(days=len(days))
     with tempfile.TemporaryDirectory(prefix="rebuild-", dir=settings.data_dir) as scratch:
-        await asyncio.to_thread(_Work(settings.postgres_url, Path(scratch), done, tell).run, files, days)
+        work = _Work(settings.postgres_url, Path(scratch), done, tell)
+        await apart(work, lambda: work.run(files, days))
+    done.differ = await _differ(pool, files, days)
     return done
+
+
+async def _differ(pool: Pool, files: LakeFiles, days: Sequence[date]) -> list[str]:
+    """Days that are not the same in both by count and checksum. Of the last one the stream may have brought more already."""
+    lake = figures_in(files)
+    wrong = []
+    for day in days:
+        theirs = await lake(day)
+        async with changing(pool) as connection:
+            ours = await postgres_figures(connection, name_of(EVENTS, day))
+        if ours != theirs and not (day == days[-1] and ours.row_count > theirs.row_count):
+            wrong.append(str(day))
+    return wrong
 
 
 def _days(files: LakeFiles, keep_days: int, now_s: float) -> list[date]:
@@ -112,6 +132,14 @@ class _Work:
 
     def __init__(self, url: str, scratch: Path, done: Restored, tell: Tell) -> None:
         self._url, self._scratch, self._done, self._tell = url, scratch, done, tell
+        self._reading: list[duckdb.DuckDBPyConnection] = []
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        for connection in self._reading:
+            with contextlib.suppress(duckdb.Error):  # it has just been closed
+                connection.interrupt()
 
     def run(self, files: LakeFiles, days: Sequence[date]) -> None:
         """Catalogue first: who writes meanwhile gets keys above all that ever were given."""
@@ -136,20 +164,28 @@ class _Work:
                 read(files, lambda lake, names, day=day: self._day(lake, names[EVENTS], day, connection))  # type: ignore[misc]
 
     def _prepare(self, lake: duckdb.DuckDBPyConnection) -> None:
+        self._reading = [lake]
         lake.execute(f"SET memory_limit = '{limits.MEMORY_LIMIT}'")
         lake.execute(f"SET temp_directory = '{self._scratch}'")
 
     def _catalogue(self, lake: duckdb.DuckDBPyConnection, connection: psycopg.Connection) -> None:
         self._raise_sequences(lake, connection)
         for rows in _batches(lake, _ITEMS):
+            self._go_on()
             self._done.items += _insert(connection, rows, _INSERT_ITEMS, "items", "items_inserted")
-            self._tell(self._done)
         for rows in _batches(lake, _USERS):
+            self._go_on()
             self._done.users += _insert(connection, rows, _INSERT_USERS, "users", "users_inserted")
-            self._tell(self._done)
         bare = f"SELECT json_object('key', item_key, 'id', x, 'time', t)::VARCHAR FROM ({_BARE}) AS bare (item_key, x, t)"  # noqa: S608
         for rows in _batches(lake, bare):
+            self._go_on()
             self._done.items_bare += _insert(connection, rows, _INSERT_BARE)
+
+    def _go_on(self) -> None:
+        """Tells how far it is; raises when it is to end."""
+        self._tell(self._done)
+        if self._is_stopped:
+            raise InterruptedError
 
     def _raise_sequences(self, lake: duckdb.DuckDBPyConnection, connection: psycopg.Connection) -> None:
         """Above all keys and numbers that the lake knows: none is given a second time."""
@@ -179,8 +215,8 @@ class _Work:
                 hours.setdefault(folder, []).append(name)
         for folder in sorted(hours):
             for batch in lake.sql(_events(hours[folder], day)).to_arrow_reader(limits.BATCH_ROWS):
+                self._go_on()
                 self._done.events += _insert_events(connection, batch)
-                self._tell(self._done)
 
 
 def _batches(lake: duckdb.DuckDBPyConnection, query: str) -> Iterator[list[str]]:

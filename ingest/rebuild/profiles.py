@@ -25,6 +25,7 @@ from ingest.lease import Lease
 from ingest.limits import DEDUPLICATION_WINDOW_S
 from ingest.membership import make_name
 from ingest.rebuild import limits, positions, recorded
+from ingest.rebuild.apart import apart
 from ingest.rebuild.recorded import TAIL, Ends
 from ingest.stream import put_marks
 from profiles import store, trending
@@ -77,7 +78,7 @@ async def rebuild_profiles(
             tail = Path(scratch, "tail.parquet")
             await _write_tail(tail, redis, pool, lake, up_to)
             work = _Work(settings, redis, clock, leases, done, tell)
-            await asyncio.to_thread(work.run, files, tail, up_to)
+            await apart(work, lambda: work.run(files, tail, up_to))
             with redis_errors():
                 await trending.replace(redis, done.weeks)
             await leases.confirm()
@@ -154,9 +155,18 @@ class _Work:
         self._ttl_s = settings.profile_ttl_days * DAY_S
         self._now_s = clock.time_s()
         self._loop = asyncio.get_running_loop()
+        self._reading: list[duckdb.DuckDBPyConnection] = []
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        for connection in self._reading:
+            with contextlib.suppress(duckdb.Error):  # it has just been closed
+                connection.interrupt()
 
     def run(self, files: LakeFiles, tail: Path, up_to: Ends) -> None:
         def work(connection: duckdb.DuckDBPyConnection, names: Mapping[str, Sequence[str]]) -> None:
+            self._reading.append(connection)
             recorded.gather(connection, names[EVENTS], tail, up_to, tail.parent)
             self._done.profiles = self._done.events = self._done.left_out = self._done.marks = 0
             self._done.weeks.clear()
@@ -209,5 +219,8 @@ class _Work:
             self._done.marks += len(rows)
 
     def _wait(self, writing: Coroutine[None, None, None]) -> None:
+        if self._is_stopped:
+            writing.close()
+            raise InterruptedError
         with redis_errors():
             asyncio.run_coroutine_threadsafe(writing, self._loop).result()
