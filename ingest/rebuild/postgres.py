@@ -157,7 +157,10 @@ class _Work:
             def catalogue(lake: duckdb.DuckDBPyConnection, names: Mapping[str, Sequence[str]]) -> None:
                 self._prepare(lake)
                 make_views(lake, names)
-                self._catalogue(lake, connection)
+                with connection.transaction():
+                    # One step, and upserts wait for it: an item that came in between would get the key of another.
+                    connection.execute("LOCK TABLE items, users IN SHARE ROW EXCLUSIVE MODE")
+                    self._catalogue(lake, connection)
 
             read(files, catalogue, KINDS)
             for day in days:
@@ -201,7 +204,6 @@ class _Work:
             row = lake.execute(query).fetchone()
             if row and row[0]:
                 connection.execute(_RAISE_SEQUENCE, (row[0], table, column))
-        connection.commit()
 
     def _day(
         self, lake: duckdb.DuckDBPyConnection, names: Sequence[str], day: date, connection: psycopg.Connection
@@ -232,8 +234,9 @@ def _insert(
     table: str = "",
     trigger: str = "",
 ) -> int:
-    """Inserts rows (JSON) in one transaction; returns how many. Without the trigger that would record them as changes."""
-    with connection.transaction(), connection.cursor() as cursor:
+    """Inserts rows (JSON); returns how many. Without the trigger that would record them as changes."""
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE restored")
         with cursor.copy("COPY restored FROM STDIN") as copy:
             for row in rows:
                 copy.write_row((row,))

@@ -182,6 +182,10 @@ async def test_what_the_lake_has_not_yet_comes_again_through_the_stream(
     assert await tables(anew.pool) == before
 
 
+class Killed(Exception):  # noqa: N818 -- it is no error
+    """Where a process would have ended."""
+
+
 @pytest.mark.parametrize("step", ["_insert", "_insert_events"])
 async def test_a_rebuild_that_was_killed_is_run_again(
     filled: Ingest, anew: Ingest, step: str, monkeypatch: pytest.MonkeyPatch
@@ -194,12 +198,12 @@ async def test_a_rebuild_that_was_killed_is_run_again(
         nonlocal left
         left -= 1
         if left < 0:
-            raise KeyboardInterrupt
+            raise Killed
         return int(insert(*arguments))
 
     with monkeypatch.context() as patch:
         patch.setattr(rebuilding, step, killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             await rebuild(anew)
 
     await rebuild(anew)
