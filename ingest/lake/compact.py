@@ -29,7 +29,7 @@ HOURS_MAX = (
 )
 COMPACT_BYTES_MAX = (
     32 * 1024**2
-)  # of what is put together, 800,000 events: takes some 350 MB of memory meanwhile
+)  # of what is put together, 800,000 events: takes some 425 MB of memory meanwhile
 BLOCK_FILES = 32  # put together where a whole hour is too much: 1 MB each at most, as the sink writes them
 
 
