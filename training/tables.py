@@ -82,6 +82,7 @@ class _Lines:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.byte = file.tell()
+        self._given: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -92,7 +93,15 @@ class _Lines:
             raise StopIteration
         self.byte += len(line)
         # A NUL byte makes the csv module give up on the whole file; as any other character it spoils one row.
-        return line.decode("utf-8-sig", errors="replace").replace("\0", "\ufffd")
+        text = line.decode("utf-8-sig", errors="replace").replace("\0", "\ufffd")
+        self._given.append(text)
+        return text
+
+    def take(self) -> str:
+        """What was given out since it was last asked: the lines of one row, as the csv module bounds their length."""
+        text = "".join(self._given)
+        self._given.clear()
+        return text
 
 
 def _delimited(path: Path, wanted: list[str], delimiter: str, start: Place) -> Iterator[Found]:
@@ -115,11 +124,14 @@ def _delimited(path: Path, wanted: list[str], delimiter: str, start: Place) -> I
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Found(number, {}, f"not readable as CSV ({error})", Place(number, lines.byte))
+                raw = {RAW: lines.take()}
+                yield Found(number, raw, f"not readable as CSV ({error})", Place(number, lines.byte))
                 continue
+            line = lines.take()
             if cells:
-                row = dict(zip(header, cells, strict=False))
-                yield Found(number, row, _width_fault(header, cells), Place(number, lines.byte))
+                fault = _width_fault(header, cells)
+                row = {RAW: line} if fault else dict(zip(header, cells, strict=True))
+                yield Found(number, row, fault, Place(number, lines.byte))
 
 
 def _width_fault(header: list[str], cells: list[str]) -> str | None:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cli.load import job_of
 from cli.loading.checkpoint import Checkpoint
 from cli.loading.mapping import from_options
-from cli.loading.run import CHECKPOINT_ROWS, Job, checkpoint_path, load_into, rejected_path
+from cli.loading.run import CHECKPOINT_ROWS, Job, _begin, checkpoint_path, load_into, rejected_path
+from ingest.limits import DEDUPLICATION_WINDOW_S
 from runtime.settings import Settings
 from tests.integration.ingest.harness import Ingest
 
@@ -164,6 +167,43 @@ async def test_load_when_a_checkpoint_is_of_another_mapping_or_to_be_ignored_sta
     checkpoint_path(path).write_text("{torn")
     assert (await load(ingest, path, from_start=True)).events.duplicate == 196
     assert rejected_rows(path) == expected_rejected(200)
+
+
+async def test_load_that_goes_on_after_the_ids_are_forgotten_asks_the_database_for_what_came_in(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "events.csv", table(200))
+    await load(ingest, path)
+    assert await stored(ingest) == 196
+    await ingest.redis.flushall()  # as after six hours
+    begun = await asyncio.to_thread(_begin, ingest.settings, Job(path, MAPPING))
+    begun.write(checkpoint_path(path))
+    told = json.loads(checkpoint_path(path).read_text())
+    told["write_time_s"] -= DEDUPLICATION_WINDOW_S
+    checkpoint_path(path).write_text(json.dumps(told))
+
+    done = (await load(ingest, path)).events
+
+    assert (done.accepted, done.duplicate, done.refused) == (0, 196, 2)
+    assert rejected_rows(path) == expected_rejected(200)
+
+
+async def test_load_of_the_sample_knows_it_all_the_second_time(
+    ingest: Ingest, tmp_path: Path, movielens_dir: Path
+) -> None:
+    job = job_of("movielens")
+    head = tmp_path / job.events.name
+    with job.events.open() as file:
+        head.write_text("".join(next(file) for _ in range(2_001)))
+    items = tmp_path / "items.item"
+    items.write_bytes((movielens_dir / "ml-100k.item").read_bytes())
+    job = replace(job, events=head, items=items)
+
+    first = await asyncio.to_thread(load_into, ingest.settings, job)
+    second = await asyncio.to_thread(load_into, ingest.settings, job)
+
+    assert (first.events.accepted, first.items.created, first.events.created) == (2_000, 1_682, 0)
+    assert (second.events.accepted, second.events.duplicate, second.items.updated) == (0, 2_000, 1_682)
 
 
 PEAK = """

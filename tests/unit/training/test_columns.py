@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ from training.columns import (
     to_dataset,
 )
 from training.dataset import DatasetError
+from training.tables import open_table
 
 COLUMNS = EventColumns("u", "i", "t", value="v", type="k")
 
@@ -93,6 +95,33 @@ def test_read_events_when_bytes_are_not_text_keeps_going(tmp_path):
     events, bad = read_events(_file(tmp_path, "e.csv", text), EventColumns())
     assert events[-1].user == "c"
     assert len(events) + bad.count == 3
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e.tsv", "e.jsonl", "e.parquet"])
+def test_open_table_from_any_place_gives_the_rest(tmp_path, name):
+    rows = [
+        {"u": f"ü{n}", "i": "two\nlines, quoted" if name == "e.csv" else "x", "t": n} for n in range(1, 60)
+    ]
+    path = tmp_path / name
+    if name == "e.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=7)
+    elif name == "e.jsonl":
+        path.write_text("\n\n".join(json.dumps(row) for row in rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, "uit", delimiter="," if name == "e.csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    whole = list(open_table(path, ["u", "i", "t"]))
+    assert len(whole) == 59
+    for number, found in enumerate(whole, 1):
+        assert list(open_table(path, ["u", "i", "t"], found.end)) == whole[number:]
+
+
+def test_open_table_when_a_row_cannot_be_parsed_gives_what_it_says(tmp_path):
+    found = list(open_table(_file(tmp_path, "e.csv", "u,i\na,b,c\nd,e\n"), ["u", "i"]))
+    assert [row.row for row in found] == [{"line": "a,b,c\n"}, {"u": "d", "i": "e"}]
+    assert next(open_table(_file(tmp_path, "e.jsonl", "{torn\n"), ["u"])).row == {"line": "{torn"}
 
 
 def test_event_columns_when_field_is_unknown_names_the_known():
