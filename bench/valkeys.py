@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import redis
@@ -40,13 +41,17 @@ class Valkey:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
+    def configure(self, *lines: str) -> Path:
+        """Writes its file where there is none yet: a sentinel writes what it learns into it."""
+        file = self._folder / "valkey.conf"
+        if not file.exists():
+            known = [f"{name} {value or chr(34) * 2}" for name, value in self._options.items()]
+            file.write_text("\n".join([*known, *lines, ""]))
+        return file
+
     def start(self) -> None:
         """Starts it and waits until it answers."""
-        file = self._folder / "valkey.conf"
-        if not file.exists():  # a sentinel writes what it learns into it
-            file.write_text(
-                "".join(f"{name} {value or chr(34) * 2}\n" for name, value in self._options.items())
-            )
+        file = self.configure()
         command = [str(valkey_binary()), str(file), *(["--sentinel"] if self._sentinel else [])]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 -- a command of ours
@@ -90,6 +95,91 @@ def started(*servers: Valkey) -> Iterator[None]:
     finally:
         for server in servers:
             server.kill()
+
+
+SLOTS = 16_384
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, replica_count: int = 0, **options: str) -> Iterator[list[Valkey]]:
+    """Three primaries that share the slots, and so many replicas of each behind them in the list."""
+    known = {"cluster_enabled": "yes", "cluster_node_timeout": "1000", **options}
+    nodes = [Valkey(folder, **known) for _ in range(3 * (1 + replica_count))]  # type: ignore[arg-type]  # options by name
+    with started(*nodes):
+        ids = [_call(node, "CLUSTER", "MYID") for node in nodes]
+        for n, node in enumerate(nodes[:3]):
+            _call(node, "CLUSTER", "ADDSLOTSRANGE", SLOTS * n // 3, SLOTS * (n + 1) // 3 - 1)
+        for n, node in enumerate(nodes):
+            _call(node, "CLUSTER", "SET-CONFIG-EPOCH", n + 1)
+        for node in nodes[1:]:
+            _call(nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port)
+        until(lambda: all(set(ids) <= _ids_known(node) for node in nodes))
+        for n, node in enumerate(nodes[3:]):
+            _call(node, "CLUSTER", "REPLICATE", ids[n % 3])
+        until(lambda: all("cluster_state:ok" in _raw(node, "CLUSTER", "INFO") for node in nodes))
+        until(lambda: all(has_replica(node, replica_count) for node in nodes[:3]))
+        yield nodes
+
+
+def cluster_url(nodes: list[Valkey]) -> str:
+    """The URL of a cluster, by its primaries."""
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes[:3])
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A primary, its replicas, and the sentinels that watch them."""
+
+    primary: Valkey
+    replicas: list[Valkey]
+    sentinels: list[Valkey]
+
+    @property
+    def url(self) -> str:
+        places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{places}/shop"
+
+
+@contextlib.contextmanager
+def watched(folder: Path, replica_count: int = 1, **options: str) -> Iterator[Watched]:
+    """Under three sentinels of which two must agree; they name the primary `shop`."""
+    primary = Valkey(folder, **options)  # type: ignore[arg-type]  # options by name
+    of = f"127.0.0.1 {primary.port}"
+    replicas = [Valkey(folder, replicaof=of, **options) for _ in range(replica_count)]  # type: ignore[arg-type]
+    sentinels = [Valkey(folder, sentinel=True) for _ in range(3)]
+    for sentinel in sentinels:
+        sentinel.configure(
+            f"sentinel monitor shop 127.0.0.1 {primary.port} 2", "sentinel down-after-milliseconds shop 800",
+            "sentinel failover-timeout shop 3000",
+        )  # fmt: skip
+    with started(primary, *replicas):
+        until(lambda: has_replica(primary, replica_count))
+        with started(*sentinels):
+            until(lambda: all(_sees_all(sentinel, replica_count) for sentinel in sentinels))
+            yield Watched(primary, replicas, sentinels)
+
+
+def _sees_all(sentinel: Valkey, replica_count: int) -> bool:
+    with sentinel.client() as client:
+        state = client.sentinel_master("shop")
+    return int(state["num-slaves"]) == replica_count and int(state["num-other-sentinels"]) == 2
+
+
+def _call(node: Valkey, *command: str | int) -> str:
+    with node.client() as client:
+        return str(client.execute_command(*command))
+
+
+def _raw(node: Valkey, *command: str) -> str:
+    with node.client() as client:
+        client.response_callbacks.clear()
+        return str(client.execute_command(*command))
+
+
+def _ids_known(node: Valkey) -> set[str]:
+    """Those that it is connected to, and itself."""
+    rows = [line.split() for line in _raw(node, "CLUSTER", "NODES").splitlines()]
+    return {row[0] for row in rows if "handshake" not in row[2]}
 
 
 def has_replica(primary: Valkey, count: int = 1) -> bool:

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from ingest import limits
 from profiles.item_news import CHANNEL, ItemNews, encode
+from runtime.redis_many import cluster_of
 
 
 class Announcer:
@@ -24,9 +25,11 @@ class Announcer:
         try:
             async with asyncio.timeout(limits.ANNOUNCE_WAIT_S_MAX):
                 await self._redis.publish(CHANNEL, encode(news))
+                # A cluster's nodes tell each other when they come to it: nothing that we could ask would say that they have.
                 # Redis answers a turn's commands and passes on what they publish in any order, but all of it before the next
                 # turn: with this answer, every serving process has it in its socket.
-                await self._redis.ping()
+                if cluster_of(self._redis) is None:
+                    await self._redis.ping()
         except (RedisError, OSError, TimeoutError) as error:
             self._note(error)
         else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from reco.errors.v1 import error_reason_pb2
@@ -13,6 +15,7 @@ from ingest import limits
 from runtime import metrics
 from runtime.errors import DependencyError, OverloadError, RecoError
 from runtime.redis_client import redis_errors
+from runtime.redis_many import primaries_say
 
 
 class Memory:
@@ -46,13 +49,10 @@ class Memory:
     async def look(self) -> None:
         """Asks once. Raises RecoError."""
         with redis_errors():
-            found = await self._redis.info("memory")
-        # What Redis itself leaves out when it compares with maxmemory: what waits for replicas and for the disk.
-        used_bytes = int(found["used_memory"]) - int(found.get("mem_not_counted_for_evict", 0))
-        limit_bytes = int(found.get("maxmemory", 0))
-        self._share = used_bytes / limit_bytes if limit_bytes else 0.0
+            found = await primaries_say(self._redis, "INFO", "memory")
+        self._share = max(map(_share, found))  # of a cluster's nodes, the fullest counts
         metrics.REDIS_MEMORY_SHARE.set(self._share)
-        if not limit_bytes:
+        if not any(int(node.get("maxmemory", 0)) for node in found):
             self._say("Redis has no maxmemory: only the length of the streams bounds what it holds")
         elif self._share > limits.MEMORY_SHARE_MAX:
             self._say("events are refused: Redis is nearly full", f"above {limits.MEMORY_SHARE_MAX:.0%}")
@@ -64,6 +64,13 @@ class Memory:
         if self._said != message:
             structlog.get_logger().warning(message, cause=cause)
         self._said = message
+
+
+def _share(found: Mapping[str, Any]) -> float:
+    """Used of maxmemory, as Redis itself compares: what waits for replicas and for the disk is left out. 0: no limit."""
+    used_bytes = int(found["used_memory"]) - int(found.get("mem_not_counted_for_evict", 0))
+    limit_bytes = int(found.get("maxmemory", 0))
+    return used_bytes / limit_bytes if limit_bytes else 0.0
 
 
 def _full(share: float) -> OverloadError:

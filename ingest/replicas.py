@@ -11,6 +11,7 @@ from redis.exceptions import NoScriptError
 
 from ingest import limits
 from runtime.errors import DependencyError
+from runtime.redis_many import over_one_connection
 
 
 class ReplicatedScript:
@@ -38,11 +39,12 @@ class ReplicatedScript:
         return answer
 
     async def _once(self, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, int]:
-        async with self._redis.pipeline(transaction=False) as pipeline:  # over one connection, in this order
-            pipeline.evalsha(self._script.sha, len(keys), *keys, *arguments)
-            pipeline.set(f"{keys[0]}:fence", b"", px=limits.FENCE_TTL_MS)
-            pipeline.wait(self._replica_count, limits.WAIT_MS_MAX)
-            answer, _, confirmed = await pipeline.execute()
+        commands = [
+            ("EVALSHA", self._script.sha, len(keys), *keys, *arguments),
+            ("SET", f"{keys[0]}:fence", b"", "PX", limits.FENCE_TTL_MS),
+            ("WAIT", self._replica_count, limits.WAIT_MS_MAX),
+        ]
+        answer, _, confirmed = await over_one_connection(self._redis, keys[0], commands)
         return answer, confirmed
 
 

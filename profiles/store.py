@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from profiles.codec import OFFSET_BYTES, ProfileDamagedError, applied_offset_of, merge
 from profiles.limits import SWAP_TRIES_MAX
 from runtime.errors import DependencyError
+from runtime.redis_many import get_all, run_scripts
 
 # KEYS[1] profile. ARGV: the eight bytes of the offset that was read ("" for no profile), value, TTL in seconds.
 _SWAP = f"""
@@ -42,9 +43,8 @@ async def read_profile(redis: Redis, subject: str) -> bytes | None:
 
 
 async def read_profiles(redis: Redis, subjects: Sequence[str]) -> list[bytes | None]:
-    """The stored profiles of many subjects, n > 0, in one command."""
-    values = await redis.mget([profile_key(subject) for subject in subjects])
-    return cast(list[bytes | None], values)
+    """The stored profiles of many subjects, n > 0, in one round trip."""
+    return await get_all(redis, [profile_key(subject) for subject in subjects])
 
 
 async def put(redis: Redis, values: Sequence[tuple[str, bytes, int]]) -> None:
@@ -72,18 +72,14 @@ async def apply(redis: Redis, subjects: Sequence[str], select: Select, ttl_s: in
 
 async def _swap(redis: Redis, subjects: list[str], select: Select, ttl_s: int) -> list[str]:
     """One try; returns the subjects whose profile has changed meanwhile."""
-    tried: list[str] = []
-    swap = redis.register_script(_SWAP)
-    async with redis.pipeline(transaction=False) as pipeline:
-        for subject, old in zip(subjects, await read_profiles(redis, subjects), strict=True):
-            chosen = select(subject, applied_offset_of(old))
-            if chosen is not None:
-                value = _merge_or_begin_anew(subject, old, *chosen)
-                read = (old or b"")[OFFSET_BYTES]
-                await swap([profile_key(subject)], [read, value, ttl_s], client=pipeline)
-                tried.append(subject)
-        swapped = await pipeline.execute() if tried else []
-    return [subject for subject, done in zip(tried, swapped, strict=True) if not done]
+    calls: dict[str, tuple[list[str], list[bytes | int]]] = {}
+    for subject, old in zip(subjects, await read_profiles(redis, subjects), strict=True):
+        chosen = select(subject, applied_offset_of(old))
+        if chosen is not None:
+            value = _merge_or_begin_anew(subject, old, *chosen)
+            calls[subject] = ([profile_key(subject)], [(old or b"")[OFFSET_BYTES], value, ttl_s])
+    swapped = await run_scripts(redis, _SWAP, list(calls.values())) if calls else []
+    return [subject for subject, done in zip(calls, swapped, strict=True) if not done]
 
 
 def _merge_or_begin_anew(subject: str, old: bytes | None, events: NDArray[np.uint64], offset: int) -> bytes:

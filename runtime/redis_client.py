@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 from reco.errors.v1 import error_reason_pb2
 from redis.asyncio import Redis
@@ -24,6 +25,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.errors import OverloadError, RecoError, StateError, store_unavailable
+from runtime.redis_cluster import cluster_client
+from runtime.redis_sentinel import sentinel_client
+from runtime.redis_url import parse
 
 CONNECT_WAIT_S_MAX = 1.0  # the same data centre, or the same machine
 ANSWER_WAIT_S_MAX = (
@@ -44,18 +48,25 @@ assert BLOCK_WAIT_S_MAX < ANSWER_WAIT_S_MAX
 
 
 def connect(url: str, retries_max: int = RETRIES_MAX, connections_max: int = CONNECTIONS_MAX) -> Redis:
-    """A client of `url`; it connects at the first command. Answers are bytes. Raises StateError for an empty URL."""
+    """A client of `url` (runtime/redis_url.py); it connects at the first command. Answers are bytes.
+
+    Raises StateError for an empty URL, ValueError for a wrong one. A cluster's client has what we call of Redis, too.
+    """
     if not url:
         message = "RECO_REDIS_URL is not set: set it, or start everything with `reco up`"
         raise StateError(error_reason_pb2.ERROR_REASON_STORE_UNAVAILABLE, message, {"store": "redis"})
-    return Redis.from_url(
-        url,
-        socket_connect_timeout=CONNECT_WAIT_S_MAX,
-        socket_timeout=ANSWER_WAIT_S_MAX,
-        max_connections=connections_max,
-        retry=Retry(ExponentialBackoff(cap=RETRY_WAIT_S_MAX, base=0.01), retries_max),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
-    )
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_WAIT_S_MAX, "socket_timeout": ANSWER_WAIT_S_MAX,
+        "max_connections": connections_max,
+        "retry": Retry(ExponentialBackoff(cap=RETRY_WAIT_S_MAX, base=0.01), retries_max),
+        "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+    }  # fmt: skip
+    where = parse(url)
+    if where.kind == "sentinel":
+        return sentinel_client(where, **options)
+    if where.kind == "cluster":
+        return cast(Redis, cast(object, cluster_client(where, **options)))
+    return Redis.from_url(url, **options)
 
 
 @contextmanager

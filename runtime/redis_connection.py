@@ -20,6 +20,8 @@ from redis.exceptions import AuthenticationError, InvalidResponse, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from runtime.redis_url import RedisUrl
+
 READS_MAX = 1_024  # not answered at once, as many as the server takes calls; more are refused: Redis is stuck
 SILENCE_S_MAX = 1.0  # a connection that owes an answer for so long is cut; its callers gave up long before
 
@@ -51,6 +53,16 @@ def address_of(url: str) -> Address:
     tls = connection.ssl_context.get() if isinstance(connection, SSLConnection) else None
     host, port = getattr(connection, "host", ""), int(getattr(connection, "port", 0))
     return Address(host, port, path, tuple(handshake), tls)
+
+
+def address_at(where: RedisUrl, host: str, port: int) -> Address:
+    """A server that sentinels or a cluster have named."""
+    handshake = []
+    if where.password:
+        handshake.append(_pack("AUTH", *([where.username] if where.username else []), where.password))
+    if where.database:
+        handshake.append(_pack("SELECT", str(where.database)))
+    return Address(host, port, "", tuple(handshake), None)
 
 
 def _pack(*words: str | int) -> bytes:

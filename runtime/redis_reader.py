@@ -9,8 +9,8 @@ redis-py's, so that callers handle one kind.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -18,6 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.redis_client import CONNECT_WAIT_S_MAX
 from runtime.redis_connection import (
+    Address,
     Connection,
     ConnectionCutError,
     Subscription,
@@ -30,11 +31,24 @@ BACKOFF_S_MIN, BACKOFF_S_MAX = 0.01, 0.5  # between tries to connect; reads fail
 TRIES_MAX = 2  # a read whose connection was cut is sent once more on a new one
 
 
+Locate = Callable[[], Awaitable[Address]]  # says where to connect to, each time; raises RedisError, OSError
+
+
+class Reader(Protocol):
+    """Values by key: of one server, or of a cluster (runtime/redis_readers.py)."""
+
+    async def get(self, key: str, until_s: float) -> bytes | None: ...
+    async def get_all(self, keys: Sequence[str], until_s: float) -> list[bytes | None]: ...
+    async def keep_connected(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
 class RedisReader:
     """Values by key. For one event loop; connects at the first read, and again whenever the connection is lost."""
 
-    def __init__(self, url: str, subscription: Subscription | None = None) -> None:
-        self._address = address_of(url)
+    def __init__(self, where: str | Locate, subscription: Subscription | None = None) -> None:
+        """`where` is the URL of one server, or what says where it is now."""
+        self._locate = where if callable(where) else always(address_of(where))
         self._subscription = subscription
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
@@ -99,7 +113,7 @@ class RedisReader:
     async def _connect(self) -> Connection:
         try:
             async with asyncio.timeout(CONNECT_WAIT_S_MAX):
-                return await open_connection(self._address, self._subscription)
+                return await open_connection(await self._locate(), self._subscription)
         except TimeoutError as error:
             message = f"no connection to Redis within {CONNECT_WAIT_S_MAX:g} s"
             raise RedisTimeoutError(message) from error
@@ -122,6 +136,15 @@ class RedisReader:
             await asyncio.gather(self._connecting, return_exceptions=True)
         if self._connection:
             self._connection.cut(RedisConnectionError("the reader was closed"))
+
+
+def always(address: Address) -> Locate:
+    """A server that stays where it is."""
+
+    async def locate() -> Address:
+        return address
+
+    return locate
 
 
 def _get_command(key: str) -> bytes:

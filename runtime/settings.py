@@ -5,11 +5,14 @@ Every process reads the same settings; docs/settings.md is made from the descrip
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime import redis_url
 
 # A write's offset names each partition that it touched, in some 24 characters, and minimum_offset takes 4,096.
 PARTITION_COUNT_MAX = 128
@@ -29,7 +32,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("data"), description="Where the embedded stores, the lake and the models live."
     )
-    redis_url: str = Field("", description="Redis or Valkey; empty: an embedded Valkey under data_dir.")
+    redis_url: str = Field(
+        "",
+        description="Redis or Valkey: redis://, rediss://, unix://, redis+sentinel://host:port,.../NAME or redis+cluster://host:port,... (docs/redis.md); empty: an embedded Valkey under data_dir.",
+    )
     durability: Literal["always", "everysec", "replicas"] = Field(
         "always",
         description="What an acknowledged event has survived (docs/redis.md). `always`: it is on the disk of the primary. `everysec`: up to a second may be lost with the machine's power, up to two when Redis is killed while a sync is slow. `replicas`: durability_replicas replicas have it.",
@@ -137,6 +143,13 @@ class Settings(BaseSettings):
             )
         return days
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: str) -> str:
+        if url:
+            redis_url.parse(url)
+        return url
+
     @field_validator("lake_url")
     @classmethod
     def _is_folder_or_bucket(cls, url: str) -> str:
@@ -179,6 +192,12 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         lines = [
-            f"RECO_{e['loc'][0]!s}".upper() + f": {e['msg']} (got {e['input']!r})" for e in error.errors()
+            f"RECO_{e['loc'][0]!s}".upper() + f": {e['msg']} (got {_shown(e['input'])})"
+            for e in error.errors()
         ]
         raise SettingsError("\n".join(lines)) from None
+
+
+def _shown(value: object) -> str:
+    """A wrong value without the password that a URL may hold."""
+    return re.sub(r"//[^@]*@", "//***@", repr(value))

@@ -23,7 +23,7 @@ from profiles.store import profile_key
 from runtime.clock import Clock
 from runtime.errors import RecoError
 from runtime.postgres import Pool, postgres_errors
-from runtime.redis_reader import RedisReader
+from runtime.redis_reader import Reader
 from serving import limits
 from serving.background import LAST_NICE, Background
 from serving.live_items import LiveItems, LiveTable
@@ -58,9 +58,7 @@ class Lesson:
 class Learner:
     """Call `look` every LEARN_PERIOD_S, on the event loop. Stores that are away are asked again by the next look."""
 
-    def __init__(
-        self, pool: Pool, redis: RedisReader, live: LiveItems, models: ModelStore, clock: Clock
-    ) -> None:
+    def __init__(self, pool: Pool, redis: Reader, live: LiveItems, models: ModelStore, clock: Clock) -> None:
         self._pool, self._redis, self._live, self._models, self._clock = pool, redis, live, models, clock
         self._background = Background("learner", LAST_NICE)
         self._version = ""

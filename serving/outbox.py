@@ -1,7 +1,7 @@
 """What is written after an answer has gone out: what was served to whom, and how what was drawn was decided.
 
-An answer only puts it into a queue; a background task writes the queue in one round trip. Nobody waits for it: where the queue is
-full, or Redis is away, the newest is dropped and counted.
+An answer only puts it into a queue; a background task writes the queue, a round trip for each kind. Nobody waits for it: where
+the queue is full, or Redis is away, the newest is dropped and counted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from runtime import metrics
+from runtime.redis_many import run_scripts
 from serving.exploration import DECISION_COUNT_MAX, DECISIONS_KEY, Draw
 from serving.exploration import encode as encode_draw
 from serving.served import APPEND, RING_BYTES_MAX, Keys, served_key
@@ -24,7 +25,7 @@ from serving.served import encode as encode_served
 T = TypeVar("T")
 OUTBOX_PERIOD_S: Final = 0.05  # so soon the next request knows what this one showed
 QUEUE_COUNT_MAX: Final = 4_096  # of each kind: two seconds of a process at its fastest, some MiB
-BATCH_COUNT_MAX: Final = 256  # written in one round trip: the event loop is held for about 2 ms
+BATCH_COUNT_MAX: Final = 256  # written in one go: the event loop is held for about 2 ms
 WRITE_S_MAX: Final = 1.0
 
 _DROPPED = {kind: metrics.AFTERWARDS_DROPPED_TOTAL.labels(kind).inc for kind in ("served", "decision")}
@@ -45,7 +46,6 @@ class Outbox:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._append = redis.register_script(APPEND)
         self._showings: deque[Showing] = deque()
         self._draws: deque[Draw] = deque()
         self._failing = False
@@ -82,14 +82,12 @@ class Outbox:
         return written
 
     async def _write(self, showings: list[Showing], draws: list[Draw]) -> None:
+        calls: list[tuple[list[str], list[bytes | int]]] = [
+            ([served_key(each.subject)], [encode_served(each.keys, each.time_s), RING_BYTES_MAX, each.ttl_s])
+            for each in showings
+        ]
+        await run_scripts(self._redis, APPEND, calls)
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for each in showings:
-                arguments: list[bytes | int] = [
-                    encode_served(each.keys, each.time_s),
-                    RING_BYTES_MAX,
-                    each.ttl_s,
-                ]
-                await self._append([served_key(each.subject)], arguments, client=pipeline)
             for draw in draws:
                 pipeline.xadd(
                     DECISIONS_KEY, {b"d": encode_draw(draw)}, maxlen=DECISION_COUNT_MAX, approximate=True

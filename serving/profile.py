@@ -19,7 +19,7 @@ from profiles.offsets import offset_for, parse_token
 from profiles.signals import Signal, signal_of
 from profiles.store import profile_key
 from profiles.subjects import subject_of
-from runtime.redis_reader import RedisReader
+from runtime.redis_reader import Reader
 from serving import limits
 from serving.breaker import Breaker
 from serving.catalogue import Catalogue
@@ -85,7 +85,7 @@ class ProfileReader:
     While Redis is slow or gone, answers are given at once without them; `look` notices when it is back.
     """
 
-    def __init__(self, redis: RedisReader, partition_count: int) -> None:
+    def __init__(self, redis: Reader, partition_count: int) -> None:
         self._redis = redis
         self._partition_count = partition_count
         self._breaker = Breaker(partial(redis.get, PROBE_KEY))

@@ -28,7 +28,8 @@ from runtime.limiter import Limiter
 from runtime.postgres import Pool, make_pool
 from runtime.redis_client import connect
 from runtime.redis_connection import Subscription
-from runtime.redis_reader import RedisReader
+from runtime.redis_reader import Reader
+from runtime.redis_readers import make_reader
 from runtime.rpc import start_server, stop_server
 from runtime.settings import Settings
 from serving import limits
@@ -87,7 +88,7 @@ async def running(
         file = CatalogueFile(settings.models_dir)
         follower = CatalogueFollower(Catalogue(), pool, clock, file)
         # The connection that profiles are read over tells of items, too: whose profile is read after it, sees it.
-        reader = RedisReader(settings.redis_url, Subscription(CHANNEL, follower.take, follower.wake))
+        reader = make_reader(settings.redis_url, Subscription(CHANNEL, follower.take, follower.wake))
         stack.push_async_callback(reader.aclose)
         _repeat(stack, reader.keep_connected, 0.0)
         engine = _engine(settings, clock, pool, redis, reader, follower)
@@ -100,7 +101,7 @@ def _engine(
     clock: Clock,
     pool: Pool,
     redis: Redis,
-    reader: RedisReader,
+    reader: Reader,
     follower: CatalogueFollower,
 ) -> Engine:
     catalogue = follower.catalogue

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from google.rpc import error_details_pb2
@@ -19,8 +20,13 @@ from redis.asyncio import Redis
 
 from ingest.consumer_main import run_all
 from ingest.lag import lags
+from ingest.schema import MIGRATIONS
+from ingest.server import add_service, make_service
 from ingest.stream import stream_key
-from runtime.postgres import Pool
+from runtime.migrate import migrate
+from runtime.postgres import Pool, open_pool
+from runtime.redis_client import connect
+from runtime.rpc import start_server
 from runtime.settings import Settings
 from runtime.stores import EmbeddedPostgres, EmbeddedValkey
 from tests.integration.ingest.samples import event
@@ -52,6 +58,35 @@ class Ingest:
         async with asyncio.timeout(CAUGHT_UP_WAIT_S_MAX):
             while any(n for by in (await lags(self.redis, PARTITIONS)).values() for n in by.values()):  # noqa: ASYNC110 -- Redis knows, no event of ours does
                 await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(
+    redis_url: str, postgres_url: str, folder: Path, **settings: object
+) -> AsyncIterator[Ingest]:
+    """Ingest and consumers as the processes put them together."""
+    chosen = Settings(
+        data_dir=folder,
+        redis_url=redis_url,
+        postgres_url=postgres_url,
+        partition_count=PARTITIONS,
+        **settings,
+    )  # type: ignore[arg-type]  # settings by name
+    stop = asyncio.Event()
+    async with (
+        connect(redis_url) as redis,
+        connect(redis_url, retries_max=0) as consumer_redis,
+        open_pool(postgres_url) as pool,
+        open_pool(postgres_url) as consumer_pool,
+    ):
+        await migrate(pool, MIGRATIONS)
+        server, _, port = await start_server("127.0.0.1:0", add_service(make_service(chosen, redis, pool)))
+        consumers = asyncio.create_task(run_all(chosen, consumer_redis, consumer_pool, stop))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Ingest(IngestServiceStub(channel), redis, pool, chosen)
+        stop.set()
+        await consumers
+        await server.stop(None)
 
 
 class Load:

@@ -90,7 +90,7 @@ async def test_a_script_that_the_store_forgot_is_sent_again(of_pair: Redis) -> N
         ("always", "yes", "always", ""), ("always", "yes", "everysec", "appendfsync everysec"),
         ("always", "no", "always", "no append-only file"), ("everysec", "yes", "always", ""),
         ("everysec", "yes", "everysec", ""), ("everysec", "yes", "no", "appendfsync no"),
-        ("replicas", "no", "no", ""),
+        ("replicas", "yes", "no", ""), ("replicas", "no", "no", "no append-only file"),
     ],
 )  # fmt: skip
 def test_a_store_that_promises_less_is_told(
