@@ -34,6 +34,12 @@ class ClusterClient(RedisCluster):
             raise RedisConnectionError(str(error)) from error
         return self
 
+    async def aclose(self) -> None:
+        """Closes every connection: redis-py's leaves them open while the slots are in doubt."""
+        await super().aclose()
+        await self.nodes_manager.aclose()
+        await self.nodes_manager.aclose("startup_nodes")
+
     async def execute_command(self, *arguments: Any, **named: Any) -> Any:
         try:
             return await super().execute_command(*arguments, **named)
