@@ -27,7 +27,7 @@ from reco.ingest.v1.ingest_service_pb2 import (
 from reco.ingest.v1.item_pb2 import Item
 from reco.ingest.v1.user_pb2 import User
 
-from ingest.dump.manifest import NAME
+from ingest.dump.manifest import NAME, read
 from ingest.dump.restore import restore
 from ingest.dump.tables import NOT_DUMPED, TABLES
 from ingest.dump.write import dump
@@ -193,6 +193,13 @@ async def test_restore_when_a_file_is_damaged_or_missing_says_which_and_changes_
     assert not (other.data_dir / "lake").exists()
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    return {
+        **os.environ, "RECO_DATA_DIR": str(settings.data_dir), "RECO_REDIS_URL": settings.redis_url,
+        "RECO_POSTGRES_URL": settings.postgres_url, "RECO_PARTITION_COUNT": "2", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'gen'}",
+    }  # fmt: skip
+
+
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
@@ -217,13 +224,9 @@ async def test_restore_when_killed_at_any_step_is_run_again_and_whole(
     await fill(ingest)
     await dump(ingest.settings, ingest.redis, tmp_path / "first")
     await ingest.redis.flushall()
-    environment = {
-        **os.environ, "RECO_DATA_DIR": str(other.data_dir), "RECO_REDIS_URL": other.redis_url,
-        "RECO_POSTGRES_URL": other.postgres_url, "RECO_PARTITION_COUNT": "2", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'gen'}",
-    }  # fmt: skip
     for step in ("the lake's files", "items", "events", "model_activations"):
         done = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", KILLED, str(tmp_path / "first"), step], env=environment, cwd=REPOSITORY,
+            subprocess.run, [sys.executable, "-c", KILLED, str(tmp_path / "first"), step], env=environment_of(other), cwd=REPOSITORY,
             capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == -9, done.stderr
@@ -286,3 +289,95 @@ async def test_tables_when_the_schema_has_another_are_dumped_or_left_out_for_a_r
             )
         ).fetchall()
     assert {name for (name,) in rows} == {table.name for table in TABLES} | set(NOT_DUMPED)
+
+
+PEAK = """
+import asyncio, sys
+from pathlib import Path
+from ingest.dump.restore import restore
+from ingest.dump.write import dump
+from runtime.postgres import open_pool
+from runtime.redis_client import connect
+from runtime.settings import Settings
+async def main():
+    settings = Settings()
+    async with connect(settings.redis_url) as redis, open_pool(settings.postgres_url) as pool:
+        if sys.argv[1] == "dump":
+            print((await dump(settings, redis, Path(sys.argv[2]))).counts["events"])
+        else:
+            print((await restore(settings, redis, pool, Path(sys.argv[2]))).counts["events"])
+asyncio.run(main())
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) // 1024)
+"""
+MORE_MIB_MAX = 24  # than for a tenth of the rows; the larger table's are some 50 MiB of JSON
+ROWS = """INSERT INTO events SELECT 'e' || n, 'u:' || n %% 99, n %% 99, '', 1, 'film', 2, '', n / 7.0, now(), now(), repeat('t', 100), 'home',
+  jsonb_build_object('device', 'tv'), '2026-09-21', n %% 2, n FROM generate_series(%s::int, %s::int) AS n"""
+
+
+async def test_dump_and_restore_of_many_rows_take_no_more_memory_than_of_few(
+    ingest: Ingest, other: Settings, tmp_path: Path
+) -> None:
+    peaks: dict[str, list[int]] = {"dump": [], "restore": []}
+    for first, last in ((1, 10_000), (10_001, 100_000)):
+        async with ingest.pool.connection() as connection:
+            await connection.execute(ROWS, (first, last))
+        for verb, settings in (("dump", ingest.settings), ("restore", other)):
+            counted, peak = await asyncio.to_thread(run_apart, verb, settings, tmp_path / f"dump-{last}")
+            assert counted == last
+            peaks[verb].append(peak)
+        with psycopg.connect(other.postgres_url) as connection:
+            connection.execute("TRUNCATE events")
+    assert all(large - small < MORE_MIB_MAX for small, large in peaks.values()), peaks
+
+
+def run_apart(verb: str, settings: Settings, folder: Path) -> tuple[int, int]:
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, verb, str(folder)], env=environment_of(settings), cwd=REPOSITORY,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    counted, peak = map(int, done.stdout.split()[-2:])
+    return counted, peak
+
+
+async def test_dump_when_killed_leaves_no_dump_and_is_run_again(ingest: Ingest, tmp_path: Path) -> None:
+    await fill(ingest)
+    half = tmp_path / "dump.half"
+    half.mkdir()
+    (half / "left.txt").write_text("of a dump that was killed")
+    with pytest.raises(StateError, match="it is no dump"):
+        read(half)
+
+    done = await dump(ingest.settings, ingest.redis, tmp_path / "dump")
+
+    assert done.counts["events"] == 310
+    assert not half.exists()
+    assert not (tmp_path / "dump/left.txt").exists()
+    with pytest.raises(StateError, match="is there already"):
+        await dump(ingest.settings, ingest.redis, tmp_path / "dump")
+
+
+async def test_dump_when_a_day_has_left_the_database_has_it_from_the_lake(
+    ingest: Ingest, other: Settings, tmp_path: Path
+) -> None:
+    await fill(ingest)
+    async with ingest.pool.connection() as connection:
+        await connection.execute("DELETE FROM events")
+    await dump(ingest.settings, ingest.redis, tmp_path / "dump")
+    await ingest.redis.flushall()
+
+    await restored(ingest, other, tmp_path / "dump")
+
+    assert count(other, "SELECT count(*) FROM events") == 0
+    assert len(ids_in_lake(other.data_dir)) == 310
+
+
+async def test_dump_when_redis_was_lost_says_what_to_do_first(ingest: Ingest, tmp_path: Path) -> None:
+    await fill(ingest)
+    await ingest.redis.flushall()
+    await ingest.redis.xadd("reco:{events:0}", {"e": b""}, id="1-1")
+    await ingest.redis.xadd("reco:{events:1}", {"e": b""}, id="1-1")
+    for number in (0, 1):
+        await ingest.redis.xgroup_create(f"reco:{{events:{number}}}", "lake", id="$")
+    with pytest.raises(StateError, match="run `reco rebuild profiles` first"):
+        await dump(ingest.settings, ingest.redis, tmp_path / "dump")
