@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 import psycopg
@@ -22,6 +23,7 @@ from reco.ingest.v1.user_pb2 import User
 from ingest import catalogue
 from ingest.lake.changes import ChangesExport
 from ingest.lake.files import open_lake
+from ingest.lake.verify import verify
 from ingest.rebuild import postgres as rebuilding
 from ingest.rebuild.postgres import Restored, rebuild_postgres
 from ingest.schema import MIGRATIONS
@@ -84,19 +86,25 @@ async def filled(ingest: Ingest) -> Ingest:
     return ingest
 
 
-@pytest.fixture
-async def anew(filled: Ingest, postgres_server: EmbeddedPostgres) -> AsyncIterator[Ingest]:
+@asynccontextmanager
+async def lost(system: Ingest, server: EmbeddedPostgres) -> AsyncIterator[Ingest]:
     """The same system with a database that was just made."""
-    name = sql.Identifier(f"test_{uuid.uuid4().hex[:12]}")
-    with psycopg.connect(postgres_server.database_url("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-        url = postgres_server.database_url(name._obj[0])
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server.database_url("postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        url = server.database_url(name)
+        settings = system.settings.model_copy(update={"postgres_url": url})
         async with open_pool(url) as pool:
             await migrate(pool, MIGRATIONS)
-            yield Ingest(
-                filled.stub, filled.redis, pool, filled.settings.model_copy(update={"postgres_url": url})
-            )
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+            yield Ingest(system.stub, system.redis, pool, settings)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+async def anew(filled: Ingest, postgres_server: EmbeddedPostgres) -> AsyncIterator[Ingest]:
+    """The filled system, whose database was lost."""
+    async with lost(filled, postgres_server) as system:
+        yield system
 
 
 async def rebuild(ingest: Ingest) -> Restored:
@@ -158,6 +166,24 @@ async def test_new_items_get_keys_that_nobody_had(
     assert await one(anew.pool, "SELECT key FROM items WHERE id = 'new'") > late_key
     history = await one(filled.pool, "SELECT max(number) FROM item_changes WHERE id <> 'late'")
     assert await one(anew.pool, "SELECT min(number) FROM item_changes") > history
+
+
+async def test_a_database_that_is_lost_twice_equals_again(
+    anew: Ingest, postgres_server: EmbeddedPostgres
+) -> None:
+    """What was changed after the first time counts, though transactions and their numbers began anew."""
+    await rebuild(anew)
+    await catalogue.upsert_items(anew.pool, [Item(id="item-5", title="newer"), Item(id="new", title="New")])
+    await catalogue.upsert_users(anew.pool, [User(id="user-2", numeric_attributes={"age": 7})])
+    await export(anew)
+    before = await tables(anew.pool)
+
+    async with lost(anew, postgres_server) as again:
+        assert (await rebuild(again)).items == 41
+        after = await tables(again.pool)
+
+    assert after == before
+    assert not verify(open_lake(anew.settings.lake_url, anew.settings.data_dir)).faults
 
 
 async def test_what_the_lake_has_not_yet_comes_again_through_the_stream(
