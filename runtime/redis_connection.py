@@ -20,6 +20,7 @@ from redis.exceptions import AuthenticationError, InvalidResponse, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from runtime.redis_lengths import Lengths
 from runtime.redis_url import RedisUrl
 
 READS_MAX = 1_024  # not answered at once, as many as the server takes calls; more are refused: Redis is stuck
@@ -98,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._parser = hiredis.Reader(
             protocolError=InvalidResponse, replyError=error_of, notEnoughData=_NOTHING
         )
+        self._lengths = Lengths()
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
         self._oldest: asyncio.Future[Any] | None = None  # when the watch last looked
@@ -124,6 +126,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         parser, waiting = self._parser, self._waiting
         try:
+            self._lengths.look(data)
             parser.feed(data)
             while (value := parser.gets()) is not _NOTHING:
                 if type(value) is hiredis.PushNotification:
