@@ -124,7 +124,7 @@ def _fill_tables(url: str, folder: Path, manifest: Manifest, tell: Tell) -> None
             for file in manifest.files:
                 if file.table == name:
                     for lines in _batches(folder / file.path):
-                        connection.execute(query, (lines,))
+                        connection.execute(query, ("\n".join(lines),))
                         done += len(lines)
                         tell(name, done)
             if done != manifest.counts[name]:
