@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from redis.asyncio import Redis
 
@@ -16,7 +17,7 @@ from ingest.lake.upkeep import LakeUpkeep
 from ingest.lease import Lease
 from ingest.membership import Membership, make_name
 from ingest.schema import MIGRATIONS
-from ingest.sinks.lake import LakeSink
+from ingest.sinks.lake import LakeSink, lift_ids
 from ingest.sinks.postgres import PostgresSink
 from ingest.sinks.profile import ProfileSink
 from ingest.store_chores import store_chores
@@ -73,7 +74,8 @@ async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Ev
         tasks.create_task(do_chores(lake.chores(), lake_lease, clock, stop))
         tasks.create_task(lake.keep_compact())
         for (partition, name), lease in leases.items():
-            reader = StreamReader(redis, partition, name, member.name)
+            begin = partial(lift_ids, redis, files, partition) if name == "lake" else None
+            reader = StreamReader(redis, partition, name, member.name, begin)
             turn = Turn(member, (partition, name), lease, clock)
             tasks.create_task(consumer.run(reader, make[name](partition, lease), lease, stop, turn.take))
 

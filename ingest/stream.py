@@ -7,7 +7,7 @@ the field `e`, an AcceptedEvent, and, when it is a replayed dead letter, `s`, th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,9 +177,18 @@ class StreamReader:
     overtake them. After any error call `rewind`.
     """
 
-    def __init__(self, redis: Redis, partition: int, sink: str, holder: str = "") -> None:
-        """`holder` is the lease's (ingest/lease.py); "" for a reader that is alone."""
+    def __init__(
+        self,
+        redis: Redis,
+        partition: int,
+        sink: str,
+        holder: str = "",
+        begin: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """`holder` is the lease's (ingest/lease.py); "" for a reader that is alone. `begin` is awaited before reading begins anew."""
         self.partition = partition
+        self._begin = begin
+        self._has_begun = False
         self.sink = sink
         self._redis = redis
         self._key = stream_key(partition)
@@ -191,6 +200,7 @@ class StreamReader:
     def rewind(self) -> None:
         """Makes the next read begin with what was read and not acknowledged."""
         self._rewound = True
+        self._has_begun = False
 
     async def read(self, count_max: int, fill_s: float = 0.0) -> list[Entry]:
         """Up to `count_max` entries: waits BLOCK_WAIT_S_MAX for the first, then `fill_s` for more.
@@ -200,6 +210,9 @@ class StreamReader:
         with redis_errors():
             if self._rewound:
                 await self._create_group()
+                if self._begin and not self._has_begun:
+                    await self._begin()
+                    self._has_begun = True
                 pending = await self._pending(count_max)
                 if pending:
                     return pending

@@ -10,6 +10,7 @@ from __future__ import annotations
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from ingest import limits
 from ingest.stream import stream_key
 from profiles.limits import SEQUENCE_MAX
 from profiles.offsets import SEQUENCE_BITS, entry_id_of, pack_offset
@@ -55,7 +56,7 @@ async def raise_last_id(redis: Redis, partition: int, offset: int) -> bool:
         return False
     with redis_errors():
         arguments = [offset >> SEQUENCE_BITS, offset & SEQUENCE_MAX]
-        if arguments[1] == SEQUENCE_MAX:  # a place has no higher one within this millisecond
+        if arguments[1] > limits.SEQUENCE_TURN:  # the rest of this millisecond may be too short for a batch
             arguments = [arguments[0] + 1, 0]
         return bool(await redis.register_script(_RAISE)([stream_key(partition)], arguments))
 

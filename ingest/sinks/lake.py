@@ -11,13 +11,17 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
+import structlog
+from redis.asyncio import Redis
+
 from ingest import limits
 from ingest.events import StreamEvent
 from ingest.lake.files import LakeFiles
 from ingest.lake.listing import End, end_of
 from ingest.lake.names import Part, folder_of, part_of
 from ingest.lake.table import to_parquet, to_table
-from profiles.offsets import SEQUENCE_BITS
+from ingest.rebuild.positions import raise_last_id
+from profiles.offsets import SEQUENCE_BITS, entry_id_of
 from runtime.errors import StateError
 
 HOUR_MS = 3_600_000
@@ -64,6 +68,18 @@ class LakeSink:
             if any(other.covers(part) for name in names if (other := part_of(part.folder, name))):
                 self._files.remove(part.path)
             raise
+
+
+async def lift_ids(redis: Redis, files: LakeFiles, partition: int) -> None:
+    """Makes new entries lie above all that the lake has of a partition. Before reading begins anew; it costs one look.
+
+    A replica that took over may lack what its primary had handed to the sink already. Where its clock is behind, too, new
+    entries would get ids that the sink takes for written. Raises DependencyError.
+    """
+    end = await asyncio.to_thread(end_of, files, partition)
+    if await raise_last_id(redis, partition, end.offset):
+        message = "the stream had lost what the lake has: new entries go behind that"
+        structlog.get_logger().warning(message, partition=partition, last=entry_id_of(end.offset))
 
 
 def _by_hour(events: Sequence[StreamEvent]) -> Iterator[tuple[int, list[StreamEvent]]]:
