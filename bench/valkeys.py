@@ -190,6 +190,14 @@ def has_replica(primary: Valkey, count: int = 1) -> bool:
     return states.count("online") >= count
 
 
+def has_all(primary: Valkey) -> bool:
+    """Whether its replicas have confirmed all that was written to it."""
+    with primary.client() as client:
+        found = client.info("replication")
+    replicas = [found[f"slave{n}"] for n in range(int(found["connected_slaves"]))]
+    return all(int(replica["offset"]) >= int(found["master_repl_offset"]) for replica in replicas)
+
+
 def until(condition: Callable[[], bool], wait_s: float = READY_WAIT_S_MAX) -> None:
     """Waits for what another process does; fails when it takes too long."""
     deadline_s = time.monotonic() + wait_s
