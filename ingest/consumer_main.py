@@ -75,7 +75,7 @@ async def run_all(settings: Settings, redis: Redis, pool: Pool, stop: asyncio.Ev
         tasks.create_task(lake.keep_compact())
         for (partition, name), lease in leases.items():
             begin = partial(lift_ids, redis, files, partition) if name == "lake" else None
-            reader = StreamReader(redis, partition, name, member.name, begin)
+            reader = StreamReader(redis, partition, name, member.name, begin, settings.replica_count)
             turn = Turn(member, (partition, name), lease, clock)
             tasks.create_task(consumer.run(reader, make[name](partition, lease), lease, stop, turn.take))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from reco.errors.v1 import error_reason_pb2
@@ -46,6 +46,11 @@ class ReplicatedScript:
         ]
         answer, _, confirmed = await over_one_connection(self._redis, keys[0], commands)
         return answer, confirmed
+
+
+def script_on(redis: Redis, script: str, replica_count: int) -> Callable[..., Awaitable[Any]]:
+    """A script whose answer counts at once, or (replica_count > 0) when so many replicas have what it wrote."""
+    return ReplicatedScript(redis, script, replica_count) if replica_count else redis.register_script(script)
 
 
 def _too_few(confirmed: int, wanted: int) -> DependencyError:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from ingest import limits
-from ingest.replicas import ReplicatedScript
+from ingest.replicas import script_on
 from profiles.offsets import entry_id_of, pack_offset
 from runtime.errors import OverloadError, StateError
 from runtime.redis_client import BLOCK_WAIT_S_MAX, redis_errors
@@ -135,11 +135,7 @@ class StreamWriter:
     ) -> None:
         """`check_room` raises OverloadError where nothing more may come in (ingest/memory.py)."""
         self._check_room = check_room
-        self._append = (
-            ReplicatedScript(redis, _APPEND, replica_count)
-            if replica_count
-            else redis.register_script(_APPEND)
-        )
+        self._append = script_on(redis, _APPEND, replica_count)
         self._entries_max = entries_max
 
     async def append(self, partition: int, events: Sequence[tuple[str, bytes]]) -> list[Place]:
@@ -184,8 +180,13 @@ class StreamReader:
         sink: str,
         holder: str = "",
         begin: Callable[[], Awaitable[object]] | None = None,
+        replica_count: int = 0,
     ) -> None:
-        """`holder` is the lease's (ingest/lease.py); "" for a reader that is alone. `begin` is awaited before reading begins anew."""
+        """`holder` is the lease's (ingest/lease.py); "" for a reader that is alone. `begin` is awaited before reading begins anew.
+
+        With `replica_count`, what is read is on so many replicas: a failover takes nothing back that a sink has written, and
+        what is sent again has not been there twice.
+        """
         self.partition = partition
         self._begin = begin
         self._has_begun = False
@@ -193,7 +194,7 @@ class StreamReader:
         self._redis = redis
         self._key = stream_key(partition)
         self._holder = holder
-        self._take = redis.register_script(_TAKE)
+        self._take = script_on(redis, _TAKE, replica_count)
         self._set_aside = redis.register_script(_SET_ASIDE)
         self._rewound = True
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from bench.valkeys import Valkey, has_replica, started, until
 from ingest.durability import lack, verify, wait_verified
-from ingest.stream import StreamWriter, stream_key
+from ingest.stream import StreamReader, StreamWriter, stream_key
 from runtime.errors import DependencyError, StateError
 from runtime.redis_client import connect
 from runtime.settings import Settings
@@ -66,6 +66,22 @@ async def test_a_replica_that_hangs_acknowledges_nothing_and_the_same_ids_do_onc
     assert not place.is_new
     with pair[1].client() as replica:
         assert replica.xlen(stream_key(0)) == 1
+
+
+async def test_a_sink_reads_only_what_replicas_have(
+    pair: tuple[Valkey, Valkey], of_pair: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.limits.WAIT_MS_MAX", 200)
+    reader = StreamReader(of_pair, 0, "lake", replica_count=1)
+    pair[1].send(signal.SIGSTOP)
+    await StreamWriter(of_pair).append(0, [EVENT])
+    with pytest.raises(DependencyError, match="0 of 1 replicas"):
+        await reader.read(10)
+    pair[1].send(signal.SIGCONT)
+    monkeypatch.setattr("ingest.limits.WAIT_MS_MAX", 4_000)
+    reader.rewind()
+
+    assert [entry.data for entry in await reader.read(10)] == [EVENT[1]]
 
 
 async def test_more_replicas_than_there_are_acknowledge_nothing(
