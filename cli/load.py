@@ -9,7 +9,7 @@ import typer
 
 from cli.loading.checkpoint import Checkpoint
 from cli.loading.mapping import EventMapping, from_file, from_options
-from cli.loading.run import Job, load_into, rejected_path
+from cli.loading.run import Job, load_into
 from cli.output import Json, console, notes, print_json
 from cli.system import running_settings
 from cli.tables import MOVIELENS, ItemMap, ItemsFile, Source, pairs
@@ -32,6 +32,13 @@ MappingFile = Annotated[
     typer.Option("--mapping", metavar="FILE.toml", help="What columns and words mean: docs/load.md."),
 ]
 FromStart = Annotated[bool, typer.Option("--from-start", help="Don't go on where a load was cut off.")]
+WorkFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where the checkpoint and rejected rows go; the file's own folder unless given.",
+    ),
+]
 
 
 def load(
@@ -41,6 +48,7 @@ def load(
     item_mapping: ItemMap = None,
     mapping_file: MappingFile = None,
     from_start: FromStart = False,
+    work_folder: WorkFolder = None,
     json: Json = False,
 ) -> None:
     """Load a file of any size into the running system; a load that was cut off goes on where it was.
@@ -52,7 +60,7 @@ def load(
     --json: {"items_created", "items_updated", "events_accepted", "events_duplicate", "events_rejected", "rows_set_aside",
     "reasons": {reason: rows}, "rejected_samples": [{"event_id", "message"}], "rejected_files": []}
     """
-    job = job_of(data, mapping, items, item_mapping, mapping_file, from_start)
+    job = job_of(data, mapping, items, item_mapping, mapping_file, from_start, work_folder)
     result = result_of(load_into(running_settings(), job), job)
     if json:
         print_json(result)
@@ -71,24 +79,32 @@ def job_of(
     item_mapping: list[str] | None = None,
     mapping_file: Path | None = None,
     from_start: bool = False,
+    work_folder: Path | None = None,
 ) -> Job:
     """What the command line asks for. DatasetError says what is wrong with a mapping."""
     if source == MOVIELENS:
         folder = movielens.fetch()
         columns = {name: column for name, column in vars(MOVIELENS_EVENTS).items() if column}
         events = EventMapping(columns)
-        return Job(folder / "ml-100k.inter", events, folder / "ml-100k.item", MOVIELENS_ITEMS, from_start)
+        return Job(
+            folder / "ml-100k.inter",
+            events,
+            folder / "ml-100k.item",
+            MOVIELENS_ITEMS,
+            from_start,
+            work_folder,
+        )
     of_events, of_items = pairs(mapping), pairs(item_mapping)
     made = from_file(mapping_file, of_events, of_items) if mapping_file else from_options(of_events, of_items)
     if items and not items.is_file():
         raise DatasetError(f"{items} is no file")
-    return Job(Path(source), made[0], items, made[1], from_start)
+    return Job(Path(source), made[0], items, made[1], from_start, work_folder)
 
 
 def result_of(state: Checkpoint, job: Job) -> dict[str, Any]:
     """What --json prints."""
     both = (state.items, state.events)
-    paths = [rejected_path(path) for path in (job.items, job.events) if path]
+    paths = [job.rejected(path) for path in (job.items, job.events) if path]
     reasons: dict[str, int] = {}
     for each in both:
         for reason, count in each.reasons.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ from training.columns import ItemColumns, RowError, map_item
 from training.dataset import DatasetError
 from training.tables import START, Place, Row, open_table
 
+CHECKPOINT_SUFFIX = ".checkpoint.json"
 BATCH_COUNT = 1_000  # the contract's maximum
 BATCH_BYTES_MAX = 2 << 20  # half of what a gRPC message may have, so that one long event more does no harm
 CHECKPOINT_ROWS = (
@@ -54,6 +56,20 @@ class Job:
     items: Path | None = None
     item_columns: ItemColumns = field(default_factory=ItemColumns)
     from_start: bool = False
+    work_folder: Path | None = None  # of the checkpoint and of rejected rows; None: that of the file
+
+    def beside(self, path: Path, suffix: str) -> Path:
+        """A file of ours that goes with one of the sources."""
+        return (self.work_folder or path.parent) / f"{path.name}{suffix}"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the progress is kept."""
+        return self.beside(self.events, CHECKPOINT_SUFFIX)
+
+    def rejected(self, path: Path) -> Path:
+        """Where the rows of a source that were not taken are kept."""
+        return self.beside(path, SUFFIX)
 
 
 @dataclass
@@ -78,31 +94,43 @@ def load_into(settings: Settings, job: Job) -> Checkpoint:
     system does not take it. What was acknowledged until then is in the checkpoint.
     """
     with _alone(job.events), calls(IngestServiceStub, settings.host, settings.ingest_port) as stub:
+        _refuse_unwritable(job)
         state = _begin(settings, job)
         sender = Sender(stub, UnknownItems(settings.postgres_url))
-        save = _saver(state, checkpoint_path(job.events))
+        save = _saver(state, job.checkpoint)
         if job.items:
             columns = job.item_columns
             wanted = [columns.item, columns.categories, columns.released, columns.title]
             make: Make = lambda _, row: to_item(map_item(row, columns))  # noqa: E731
-            _pass(job.items, wanted, make, sender.send_items, state.items, save)
+            _pass(job.items, job.rejected(job.items), wanted, make, sender.send_items, state.items, save)
         events = EventMaker(job.mapping)
         send = _known_first(settings.postgres_url, state, sender.send_events)
-        _pass(job.events, [*job.mapping.columns.values()], events.make, send, state.events, save)
-        checkpoint_path(job.events).unlink(missing_ok=True)
+        _pass(
+            job.events,
+            job.rejected(job.events),
+            [*job.mapping.columns.values()],
+            events.make,
+            send,
+            state.events,
+            save,
+        )
+        job.checkpoint.unlink(missing_ok=True)
     if not state.events.accepted + state.events.duplicate + state.events.refused:
         raise DatasetError(f"{job.events} holds no event that can be read; see --map and --mapping")
     return state
 
 
-def checkpoint_path(events: Path) -> Path:
-    """Where the progress of a load of this file is kept."""
-    return events.with_name(f"{events.name}.checkpoint.json")
-
-
-def rejected_path(path: Path) -> Path:
-    """Where the rows of this file that were not taken are kept."""
-    return path.with_name(f"{path.name}{SUFFIX}")
+def _refuse_unwritable(job: Job) -> None:
+    """Before the first row, not at the first checkpoint."""
+    for path in (job.events, *([job.items] if job.items else [])):
+        folder = job.beside(path, "").parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            message = f"{folder} can't be written, where the checkpoint and rejected rows go: choose another with --work-folder"
+            raise StateError(error_reason_pb2.ERROR_REASON_UNSPECIFIED, message)
+    if job.items and job.rejected(job.items) == job.rejected(job.events):
+        raise DatasetError(
+            f"{job.items} and {job.events} have one name: leave --work-folder out, or rename one"
+        )
 
 
 @contextmanager
@@ -129,7 +157,7 @@ def _begin(settings: Settings, job: Job) -> Checkpoint:
         "items": checkpoint.identity_of(job.items) if job.items else None,
         "mapping": repr((job.mapping, job.item_columns)),
     }
-    path = checkpoint_path(job.events)
+    path = job.checkpoint
     found = checkpoint.read(path)
     if found is None or job.from_start:
         return Checkpoint(identity)
@@ -182,6 +210,7 @@ def _known_first(
 
 def _pass(
     path: Path,
+    rejected_path: Path,
     wanted: Sequence[str | None],
     make: Make,
     send: Callable[[Sequence[Any]], Sent],
@@ -193,7 +222,7 @@ def _pass(
         return
     start_s, first = time.monotonic(), state.place.row
     with (
-        Rejected(rejected_path(path), state.rejected_bytes) as rejected,
+        Rejected(rejected_path, state.rejected_bytes) as rejected,
         progress_bar(TaskProgressColumn(), TextColumn("{task.fields[rate]}")) as bar,
     ):
         task = bar.add_task(path.name, total=path.stat().st_size, rate="")

@@ -19,8 +19,9 @@ import pytest
 from cli.load import job_of
 from cli.loading.checkpoint import Checkpoint
 from cli.loading.mapping import from_options
-from cli.loading.run import CHECKPOINT_ROWS, Job, _begin, checkpoint_path, load_into, rejected_path
+from cli.loading.run import CHECKPOINT_ROWS, Job, _begin, load_into
 from ingest.limits import DEDUPLICATION_WINDOW_S
+from runtime.errors import StateError
 from runtime.settings import Settings
 from tests.integration.ingest.harness import Ingest
 
@@ -28,6 +29,14 @@ REPOSITORY = Path(__file__).parents[3]
 BAD_EVERY = 100  # each such row has no user, and the one behind it a rating that the contract refuses
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 MAPPING, ITEMS = from_options({"value": "value"}, {})
+
+
+def checkpoint_path(path: Path) -> Path:
+    return Job(path, MAPPING).checkpoint
+
+
+def rejected_path(path: Path) -> Path:
+    return Job(path, MAPPING).rejected(path)
 
 
 def table(count: int) -> list[dict[str, Any]]:
@@ -167,6 +176,17 @@ async def test_load_when_a_checkpoint_is_of_another_mapping_or_to_be_ignored_sta
     checkpoint_path(path).write_text("{torn")
     assert (await load(ingest, path, from_start=True)).events.duplicate == 196
     assert rejected_rows(path) == expected_rejected(200)
+
+
+async def test_load_with_a_work_folder_leaves_nothing_beside_the_file(ingest: Ingest, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "work").mkdir()
+    path = write(tmp_path / "data/events.csv", table(200))
+    await load(ingest, path, work_folder=tmp_path / "work")
+    assert [each.name for each in (tmp_path / "data").iterdir()] == ["events.csv"]
+    assert [each.name for each in (tmp_path / "work").iterdir()] == ["events.csv.rejected.jsonl"]
+    with pytest.raises(StateError, match=r"none can't be written, .* choose another with --work-folder"):
+        await load(ingest, path, work_folder=tmp_path / "none")
 
 
 async def test_load_that_goes_on_after_the_ids_are_forgotten_asks_the_database_for_what_came_in(
