@@ -29,13 +29,14 @@ from ingest.lake.listing import parts_of
 from ingest.lake.names import EVENTS, KINDS, part_of
 from ingest.lake.query import make_views, read
 from ingest.partitions import changing, day_of, make_partition, name_of
-from ingest.rebuild import limits, positions, recorded
+from ingest.rebuild import hours, limits, positions, recorded
 from ingest.rebuild.apart import apart
+from ingest.rebuild.hours import Hours
 from ingest.retire import figures_in
 from runtime.clock import Clock
 from runtime.errors import StateError
 from runtime.postgres import CONNECT_WAIT_S_MAX, Pool, postgres_errors
-from runtime.settings import Settings
+from runtime.settings import PARTITION_COUNT_MAX, Settings
 
 POSTGRES = "postgres"
 _ITEM = "key, id, title, categories, tags, numeric_attributes, string_attributes, create_time, expire_time, available, media_url, deleted"
@@ -132,6 +133,8 @@ class _Work:
 
     def __init__(self, url: str, scratch: Path, done: Restored, tell: Tell) -> None:
         self._url, self._scratch, self._done, self._tell = url, scratch, done, tell
+        self._lake: Hours = {}
+        self._ours: Hours = {}
         self._reading: list[duckdb.DuckDBPyConnection] = []
         self._is_stopped = False
 
@@ -156,6 +159,9 @@ class _Work:
 
             def catalogue(lake: duckdb.DuckDBPyConnection, names: Mapping[str, Sequence[str]]) -> None:
                 self._prepare(lake)
+                self._lake = hours.lake_hours(
+                    lake, recorded.by_partition(names[EVENTS], range(PARTITION_COUNT_MAX))
+                )
                 make_views(lake, names)
                 with connection.transaction():
                     # One step, and upserts wait for it: an item that came in between would get the key of another.
@@ -163,6 +169,8 @@ class _Work:
                     self._catalogue(lake, connection)
 
             read(files, catalogue, KINDS)
+            self._ours = hours.postgres_hours(connection)
+            connection.commit()
             for day in days:
                 read(files, lambda lake, names, day=day: self._day(lake, names[EVENTS], day, connection))  # type: ignore[misc]
 
@@ -183,6 +191,13 @@ class _Work:
         for rows in _batches(lake, bare):
             self._go_on()
             self._done.items_bare += _insert(connection, rows, _INSERT_BARE)
+
+    def _is_there(self, hour: int) -> bool:
+        """Whether Postgres has the hour already, of all partitions: from a run before, or it never lost it."""
+        partitions = {partition for partition, known in self._lake if known == hour}
+        return all(
+            self._lake[partition, hour] == self._ours.get((partition, hour)) for partition in partitions
+        )
 
     def _go_on(self) -> None:
         """Tells how far it is; raises when it is to end."""
@@ -210,13 +225,15 @@ class _Work:
     ) -> None:
         """One hour after the other, each by its order in the stream: of an id that stands there twice the first counts."""
         self._prepare(lake)
-        hours: dict[str, list[str]] = {}
+        by_folder: dict[str, list[str]] = {}
         for name in names:
             folder, _, file = name.rpartition("/")
             if f"/date={day}/" in name and part_of("", file):
-                hours.setdefault(folder, []).append(name)
-        for folder in sorted(hours):
-            for batch in lake.sql(_events(hours[folder], day)).to_arrow_reader(limits.BATCH_ROWS):
+                by_folder.setdefault(folder, []).append(name)
+        for folder in sorted(by_folder):
+            if self._is_there(hours.hour_of(folder)):
+                continue
+            for batch in lake.sql(_events(by_folder[folder], day)).to_arrow_reader(limits.BATCH_ROWS):
                 self._go_on()
                 self._done.events += _insert_events(connection, batch)
 
@@ -275,9 +292,8 @@ def _insert_events(connection: psycopg.Connection, batch: pa.RecordBatch) -> int
 
 def _events(names: Sequence[str], day: date) -> str:
     """Files of one hour as rows of Postgres' table, in the order of the stream."""
-    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
     return f"""SELECT event_id, subject, user_id, session_id, item_key, item_id, type, custom_type, value, event_time,
       accept_time, attribution_token, surface, context, DATE '{day}' AS day,
       regexp_extract(filename, 'part-(\\d+)-', 1)::SMALLINT AS stream_partition, stream_offset
-      FROM read_parquet([{quoted}], union_by_name = true, hive_partitioning = false, filename = true)
+      FROM read_parquet([{hours.quoted(names)}], union_by_name = true, hive_partitioning = false, filename = true)
       ORDER BY stream_offset, stream_partition"""  # noqa: S608

@@ -76,7 +76,12 @@ async def rebuild_profiles(
         async with _leases(redis, settings.partition_count, clock) as leases:
             up_to = await _counted(redis, settings.partition_count)
             tail = Path(scratch, "tail.parquet")
-            await _write_tail(tail, redis, pool, lake, up_to)
+            figures = await asyncio.to_thread(recorded.lake_figures, files, settings.partition_count)
+            with pq.ParquetWriter(tail, TAIL) as out:
+                async for rows in recorded.only_in_postgres(pool, figures):
+                    out.write_table(rows)
+                async for rows in recorded.newer_in_stream(redis, lake, up_to):
+                    out.write_table(rows)
             work = _Work(settings, redis, clock, leases, done, tell)
             await apart(work, lambda: work.run(files, tail, up_to))
             with redis_errors():
@@ -92,15 +97,6 @@ async def _counted(redis: Redis, partition_count: int) -> Ends:
         ends[partition] = await positions.acknowledged(redis, partition, PROFILE)
         await positions.set_back(redis, partition, PROFILE, ends[partition])
     return ends
-
-
-async def _write_tail(path: Path, redis: Redis, pool: Pool, lake: Ends, up_to: Ends) -> None:
-    """What the lake does not have yet."""
-    with pq.ParquetWriter(path, TAIL) as out:
-        async for rows in recorded.newer_in_postgres(pool, lake):
-            out.write_table(rows)
-        async for rows in recorded.newer_in_stream(redis, lake, up_to):
-            out.write_table(rows)
 
 
 class _Leases:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -15,9 +15,11 @@ from redis.asyncio import Redis
 from ingest.events import StreamEvent, decode, micros_of
 from ingest.lake.files import LakeFiles
 from ingest.lake.listing import parts_of
-from ingest.lake.names import Part, part_of
+from ingest.lake.names import EVENTS, Part, part_of
+from ingest.lake.query import read
 from ingest.lake.table import read_footer
-from ingest.rebuild import limits
+from ingest.rebuild import hours, limits
+from ingest.rebuild.hours import Hours
 from ingest.stream import SINKS, entry_of, stream_key
 from profiles.fold import Histories
 from profiles.offsets import entry_id_of
@@ -53,23 +55,33 @@ async def postgres_ends(pool: Pool, partition_count: int) -> Ends:
     return dict(rows)
 
 
-async def newer_in_postgres(pool: Pool, after: Ends) -> AsyncIterator[pa.Table]:
-    """Rows (TAIL) that lie behind `after` of their partition, a bounded number at a time."""
+def lake_figures(files: LakeFiles, partition_count: int) -> Hours:
+    """How many events of which places the lake has, by hour. Raises DependencyError."""
+
+    def work(connection: duckdb.DuckDBPyConnection, names: Mapping[str, Sequence[str]]) -> Hours:
+        return hours.lake_hours(connection, by_partition(names[EVENTS], range(partition_count)))
+
+    return read(files, work)
+
+
+async def only_in_postgres(pool: Pool, lake: Hours) -> AsyncIterator[pa.Table]:
+    """Rows (TAIL) of the hours that Postgres has otherwise than the lake, a bounded number at a time."""
     query = """SELECT stream_partition, subject, item_key, type, value, floor(extract(epoch FROM event_time))::bigint,
       stream_offset, event_id, (extract(epoch FROM accept_time) * 1000000)::bigint
-      FROM events WHERE stream_partition = %s AND stream_offset > %s"""
+      FROM events WHERE stream_partition = %s AND stream_offset >= %s AND stream_offset < %s"""
     with postgres_errors():
-        async with pool.connection() as connection:
-            for partition, offset in after.items():
-                async with connection.cursor(f"newer_{partition}") as cursor:
-                    await cursor.execute(query, (partition, offset))
+        async with pool.connection() as connection, connection.transaction():
+            await connection.execute("SET LOCAL statement_timeout = 0")  # a scan of all that Postgres keeps
+            ours = await (await connection.execute(cast(Any, hours.POSTGRES))).fetchall()
+            for partition, hour in hours.differing(hours.of_rows(ours), lake):
+                async with connection.cursor("only_in_postgres") as cursor:
+                    await cursor.execute(query, (partition, *hours.offsets_of(hour)))
                     while rows := await cursor.fetchmany(limits.TAIL_ROWS):
-                        yield _tail(
-                            [
-                                (row[0], row[1], row[2], int(signal_of(row[3], row[4] or 0.0)), *row[5:])
-                                for row in rows
-                            ]
-                        )
+                        yield _tail([_postgres_row(row) for row in rows])
+
+
+def _postgres_row(row: tuple[Any, ...]) -> tuple[object, ...]:
+    return (row[0], row[1], row[2], int(signal_of(row[3], row[4] or 0.0)), *row[5:])
 
 
 async def newer_in_stream(redis: Redis, after: Ends, up_to: Ends) -> AsyncIterator[pa.Table]:
@@ -114,28 +126,27 @@ def gather(
     connection.execute("SET preserve_insertion_order = false")
     parts = [
         _of_file(partition, of_one, up_to[partition])
-        for partition, of_one in _by_partition(names, up_to).items()
+        for partition, of_one in by_partition(names, up_to).items()
     ]
     parts.append(f"""SELECT * FROM read_parquet('{tail}') WHERE stream_offset <= CASE partition
       {" ".join(f"WHEN {partition} THEN {end}" for partition, end in up_to.items())} ELSE 0 END""")  # noqa: S608
     connection.execute(f"CREATE OR REPLACE VIEW recorded AS {' UNION ALL BY NAME '.join(parts)}")
 
 
-def _by_partition(names: Sequence[str], up_to: Ends) -> Mapping[int, list[str]]:
+def by_partition(names: Sequence[str], partitions: Container[int]) -> Mapping[int, list[str]]:
     """Files that the sink wrote; what others have put beside them never was in the stream."""
     found: dict[int, list[str]] = {}
     for name in names:
         part = part_of("", name.rpartition("/")[2])
-        if part and part.partition in up_to:
+        if part and part.partition in partitions:
             found.setdefault(part.partition, []).append(name)
     return found
 
 
 def _of_file(partition: int, names: Sequence[str], end: int) -> str:
-    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
     return f"""SELECT {partition}::INTEGER AS partition, subject, item_key::BIGINT AS item_key, signal::BIGINT AS signal,
       epoch_us(event_time) // 1000000 AS time_s, stream_offset, event_id, epoch_us(accept_time) AS accept_micros
-      FROM read_parquet([{quoted}], union_by_name = true, hive_partitioning = false) WHERE stream_offset <= {end}"""  # noqa: S608
+      FROM read_parquet([{hours.quoted(names)}], union_by_name = true, hive_partitioning = false) WHERE stream_offset <= {end}"""  # noqa: S608
 
 
 def histories(connection: duckdb.DuckDBPyConnection) -> Iterator[Histories]:

@@ -186,6 +186,17 @@ async def test_a_database_that_is_lost_twice_equals_again(
     assert not verify(open_lake(anew.settings.lake_url, anew.settings.data_dir)).faults
 
 
+async def test_events_that_postgres_alone_lacks_are_added(filled: Ingest) -> None:
+    """Its sink was behind when Redis was lost."""
+    before = await tables(filled.pool)
+    async with filled.pool.connection() as connection:
+        assert (await connection.execute("DELETE FROM events WHERE event_id LIKE '%7'")).rowcount == 30
+
+    assert (await rebuild(filled)).events == 30
+
+    assert await tables(filled.pool) == before
+
+
 async def test_what_the_lake_has_not_yet_comes_again_through_the_stream(
     filled: Ingest, anew: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

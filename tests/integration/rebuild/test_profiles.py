@@ -12,9 +12,11 @@ from reco.ingest.v1.event_pb2 import Event, EventType
 from reco.ingest.v1.ingest_service_pb2 import WriteEventsRequest, WriteEventsResponse
 from redis.asyncio import Redis
 
+from ingest.lag import lags
 from ingest.lease import Lease
 from ingest.rebuild import profiles as rebuilding
 from ingest.rebuild.profiles import Rebuilt, rebuild_profiles
+from ingest.sinks.lake import LakeSink
 from ingest.stream import stream_key
 from profiles.codec import decode
 from profiles.offsets import parse_token
@@ -203,6 +205,34 @@ async def test_events_that_the_lake_has_not_yet_come_from_postgres(filled: Inges
     await rebuild(filled)
 
     assert await profiles_of(filled.redis) == before
+
+
+async def behind(ingest: Ingest, sink: str) -> int:
+    return sum((await lags(ingest.redis, PARTITIONS))[sink].values())
+
+
+async def test_events_that_the_lake_never_got_count_though_it_has_gone_on_since(
+    filled: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lake's sink was behind when Redis was lost: Postgres alone has these."""
+
+    async def waits(*_: object) -> None:
+        raise StateError(0, "the lake waits")  # type: ignore[arg-type]  # any reason
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LakeSink, "write", waits)
+        async with filled.consumers():
+            await write(filled, events(100, seed=8, name="behind"))
+            while await behind(filled, "profile") or await behind(filled, "postgres"):  # noqa: ASYNC110 -- Redis knows
+                await asyncio.sleep(0.01)
+    await filled.redis.flushall()
+    async with filled.consumers():
+        await write(filled, events(100, seed=9, name="since"))
+        await filled.caught_up()
+
+    await rebuild(filled)
+
+    assert counted(await profiles_of(filled.redis)) == 3_200
 
 
 async def test_a_rebuild_that_lost_a_lease_says_so(filled: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
