@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from bench.valkeys import SLOTS, Valkey, Watched, cluster, cluster_url, has_all, until, watched
 from ingest.stream import StreamWriter, stream_key
+from runtime.errors import DependencyError
 from runtime.redis_client import connect
 from runtime.redis_connection import Subscription
 from runtime.redis_readers import make_reader
@@ -84,6 +85,25 @@ async def test_a_slot_that_moved_is_read_where_it_is_now(reading: str, nodes: li
     assert place.is_new
     assert await reader.get("moved", later()) == b"1"
     assert await reader.get("k1", later()) == b"k1"
+    await reader.aclose()
+
+
+async def test_nodes_that_send_one_to_each_other_for_ever_fail_in_time(
+    reading: str, nodes: list[Valkey]
+) -> None:
+    slot = key_slot(stream_key(0).encode())
+    owner = slot * 3 // SLOTS
+    with nodes[(owner + 1) % 3].client() as client:
+        name = client.cluster("MYID")
+    with nodes[owner].client() as client:
+        client.cluster("SETSLOT", slot, "NODE", name)  # the other one knows nothing of it
+    reader = make_reader(reading)
+    async with asyncio.timeout(READ_S_MAX), connect(reading, retries_max=0) as redis:
+        with pytest.raises(RedisError):
+            await reader.get(stream_key(0), later())
+        for replica_count in (0, 1):
+            with pytest.raises(DependencyError):
+                await StreamWriter(redis, replica_count=replica_count).append(0, [("e1", b"data")])
     await reader.aclose()
 
 
