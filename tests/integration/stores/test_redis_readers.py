@@ -16,6 +16,8 @@ from runtime.errors import DependencyError
 from runtime.redis_client import connect
 from runtime.redis_connection import Subscription
 from runtime.redis_readers import make_reader
+from runtime.redis_sentinel import sentinel_of
+from runtime.redis_url import parse
 
 READ_S_MAX = 5.0
 KEYS = [f"k{n}" for n in range(30)]
@@ -174,3 +176,15 @@ async def test_behind_sentinels_the_new_primary_is_read(behind: Watched) -> None
 def _is_primary(server: Valkey) -> bool:
     with server.client() as client:
         return bool(client.info("replication")["role"] == "master")
+
+
+async def test_many_who_look_for_the_primary_at_once_lose_no_sentinel(behind: Watched) -> None:
+    behind.sentinels[0].kill()  # so that another one answers, and moves to the front
+    sentinels = sentinel_of(parse(behind.url))
+    try:
+        before = set(map(id, sentinels.sentinels))
+        found = await asyncio.gather(*(sentinels.discover_master("shop") for _ in range(20)))
+        assert {port for _, port in found} == {behind.primary.port}
+        assert set(map(id, sentinels.sentinels)) == before
+    finally:
+        await sentinels.aclose()
