@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncServerCursor
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from reco.errors.v1 import error_reason_pb2
 
@@ -58,6 +58,21 @@ async def open_pool(url: str, wait_s: float = 30.0) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await pool.close()
+
+
+@asynccontextmanager
+async def server_cursor(connection: AsyncConnection[Any], name: str) -> AsyncIterator[AsyncServerCursor[Any]]:
+    """A cursor that holds its rows in the server. Closed at the end, also where the connection ends while it is being closed."""
+    cursor = connection.cursor(name=name)
+    try:
+        yield cursor
+    finally:
+        try:
+            await cursor.close()
+        except BaseException:
+            if connection.closed:
+                await cursor.close()  # asks nobody any more
+            raise
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from profiles.item_news import decode
 from runtime import metrics
 from runtime.clock import Clock
 from runtime.errors import RecoError
-from runtime.postgres import DATABASE, Pool, postgres_errors
+from runtime.postgres import DATABASE, Pool, postgres_errors, server_cursor
 from serving import limits
 from serving.background import LAST_NICE, SOON_NICE, Background
 from serving.catalogue import Catalogue, ItemRow
@@ -236,7 +236,7 @@ class CatalogueFollower:
             self._catalogue.adopt(target)
 
     async def _apply(self, connection: Connection, query: str, catalogue: Catalogue) -> None:
-        async with connection.cursor(name="items") as cursor:
+        async with server_cursor(connection, "items") as cursor:
             set_json_loads(orjson.loads, cursor)
             await cursor.execute(query.encode(), {"seen": self._origin and self._origin.pg_snapshot})
             while found := await cursor.fetchmany(limits.CATALOG_BATCH_ROW_COUNT):

@@ -24,7 +24,7 @@ from ingest.stream import SINKS, entry_of, stream_key
 from profiles.fold import Histories
 from profiles.offsets import entry_id_of
 from profiles.signals import signal_of
-from runtime.postgres import Pool, postgres_errors
+from runtime.postgres import Pool, postgres_errors, server_cursor
 from runtime.redis_client import redis_errors
 
 TAIL = pa.schema([
@@ -74,7 +74,7 @@ async def only_in_postgres(pool: Pool, lake: Hours) -> AsyncIterator[pa.Table]:
             await connection.execute("SET LOCAL statement_timeout = 0")  # a scan of all that Postgres keeps
             ours = await (await connection.execute(cast(Any, hours.POSTGRES))).fetchall()
             for partition, hour in hours.differing(hours.of_rows(ours), lake):
-                async with connection.cursor("only_in_postgres") as cursor:
+                async with server_cursor(connection, "only_in_postgres") as cursor:
                     await cursor.execute(query, (partition, *hours.offsets_of(hour)))
                     while rows := await cursor.fetchmany(limits.TAIL_ROWS):
                         yield _tail([_postgres_row(row) for row in rows])
