@@ -69,7 +69,7 @@ bench-quick: $(BENCH_READY) ## The same over 30,000 items in under 3 minutes: fo
 	PYTHONPATH=.:gen $(BIN)/python -m bench.run --quick --items $(ITEMS) --seed $(SEED) --norms $(NORMS) $(if $(FIRST),--first)
 
 bench-ingest: $(READY) ## How many events a second come in and reach each sink, in some three minutes.
-	PYTHONPATH=.:gen $(BIN)/python -m bench.ingest
+	PYTHONPATH=.:gen $(BIN)/python -m bench.ingest $(if $(FIRST),--first)
 
 soak: $(READY) ## Everything at once for SOAK_S seconds (1800): what fails, grows or leaks.
 	PYTHONPATH=.:gen $(BIN)/python -m bench.soak --items $(SOAK_ITEMS) --seed $(SEED) --norms $(NORMS) --seconds $(SOAK_S)
