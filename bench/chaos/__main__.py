@@ -17,6 +17,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from bench import results
 from bench.chaos.broken import HOW
 from bench.chaos.run import Options, chaos
 from bench.chaos.schedule import Fault, draw
@@ -63,7 +64,9 @@ def main() -> int:
         return 2
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+        arguments.out.write_text(
+            json.dumps({"machine": results.machine(), **report.to_json()}, indent=1) + "\n"
+        )
     print("\n".join(report.lines()))
     return 1 if report.notes else 0
 
