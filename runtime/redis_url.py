@@ -31,6 +31,9 @@ class RedisUrl:
 
 def parse(url: str) -> RedisUrl:
     """What `url` says. Raises ValueError that says what is wrong with it; the password is not told."""
+    if url.partition("://")[0] in PORTS:
+        # Newer versions of Python's urllib refuse brackets that are not around the only host.
+        url = url.replace("[", "%5B").replace("]", "%5D")
     parts = urlsplit(url)
     if parts.scheme in ONE:
         _ = parts.port  # raises where it is none
@@ -43,6 +46,7 @@ def parse(url: str) -> RedisUrl:
         raise ValueError(f"{parts.scheme}:// takes no options behind a ? or #")
     account, _, places = parts.netloc.rpartition("@")
     user, _, password = account.partition(":")
+    places = places.replace("%5B", "[").replace("%5D", "]")
     hosts = tuple(_host(place, PORTS[parts.scheme]) for place in places.split(","))
     known: dict[str, Any] = {
         "hosts": hosts,
